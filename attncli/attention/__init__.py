@@ -1,0 +1,1 @@
+"""The attention core. Knows no recipe, no task and no modality."""

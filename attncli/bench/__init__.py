@@ -1,0 +1,1 @@
+"""Benchmark cases, timing and their report."""

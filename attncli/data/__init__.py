@@ -1,0 +1,1 @@
+"""Readers, tokenisers, batch order and collation, and the built-in sets."""

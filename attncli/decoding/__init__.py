@@ -1,0 +1,1 @@
+"""Search over next tokens: greedy, sampling, beam. Needs only ``step(tokens, cache)``."""

@@ -1,0 +1,1 @@
+"""Blocks that models are built from: embeddings, norms, feed-forward nets, transformer blocks."""

@@ -1,0 +1,1 @@
+"""Metric accumulators over plain values. They know no model and no file."""

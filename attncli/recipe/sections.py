@@ -1,0 +1,128 @@
+"""The recipe sections that every task shares, as pydantic models.
+
+The docstring under each setting is its documentation: it goes into ``attn recipes show``, into the
+JSON schema for editors and into errors. A task's own recipe class stands in a file of its own beside
+this one (``pretrain.py``) and is listed in ``schemas.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are errors, settings are documented where they stand."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+
+class AttentionSection(Section):
+    """``model.attention``: which attention, and how it is computed. The same in every task."""
+
+    mechanism: Literal["scaled_dot", "dot", "additive", "bilinear", "cosine", "topk", "window"] = "scaled_dot"
+    """How queries meet keys."""
+    position: Literal["none", "sinusoidal", "learned", "shaw", "t5", "rotary", "alibi"] = "learned"
+    """Position scheme: absolute ones are added to the input, the others act inside attention."""
+    heads: int | None = Field(None, ge=1)
+    """Query heads; empty takes the size's published number."""
+    kv_heads: int | None = Field(None, ge=1)
+    """Key/value heads: equal to heads is multi-head, 1 multi-query, between grouped-query."""
+    window: int | None = Field(None, ge=1)
+    """Tokens visible on each side, for mechanism window."""
+    topk: int | None = Field(None, ge=1)
+    """Keys kept for each query, for mechanism topk."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout on attention weights."""
+    qk_norm: bool = False
+    """Normalise queries and keys of each head (RMS) before the scores."""
+    backend: Literal["auto", "reference", "fused", "chunked", "flex"] = "auto"
+    """How an exact mechanism is computed; auto takes what measures fastest on this machine."""
+
+
+class ScheduleSection(Section):
+    """``train.schedule``: the learning rate over the steps."""
+
+    kind: Literal["linear", "cosine", "inverse_sqrt", "wsd", "constant"] = "linear"
+    """Shape after warm-up: linear or cosine to the floor, inverse square root, warm-up-stable-decay, constant."""
+    warmup: int | float = Field(0.1, ge=0)
+    """Warm-up steps; a fraction below 1 is a share of all steps."""
+    floor: float = Field(0.0, ge=0, le=1)
+    """Final learning rate as a share of the peak."""
+    decay: float = Field(0.2, gt=0, le=1)
+    """Share of the steps that the decay of wsd takes, at the end."""
+
+
+class TrainSection(Section):
+    """``train``: the loop. The same in every task; tasks add an objective."""
+
+    steps: int = Field(1000, ge=1)
+    """Optimizer updates."""
+    batch: int = Field(32, ge=1)
+    """Examples in one update, over all processes and accumulation rounds."""
+    accumulate: int = Field(1, ge=1)
+    """Rounds that one batch is split into, to save memory; the result is the same."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """adamw, or muon for the matrices with adamw for the rest."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Peak learning rate."""
+    muon_learning_rate: float = Field(0.02, gt=0)
+    """Peak learning rate of the matrices under muon."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Decoupled weight decay, on matrices only."""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    """First-moment decay of adamw."""
+    beta2: float = Field(0.999, ge=0, lt=1)
+    """Second-moment decay of adamw."""
+    epsilon: float = Field(1e-8, gt=0)
+    """Added to adamw's denominator."""
+    clip: float = Field(1.0, ge=0)
+    """Largest gradient norm; 0 is no clipping."""
+    schedule: ScheduleSection = ScheduleSection()
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """auto is bf16 autocast where the processor or GPU multiplies it faster, else float32."""
+    average: Literal["none", "ema", "last"] = "none"
+    """Weight averaging that evaluation and export use: none, moving average, or the last checkpoints."""
+    ema_decay: float = Field(0.999, gt=0, lt=1)
+    """Decay of the moving average."""
+    average_last: int = Field(5, ge=1)
+    """Checkpoints averaged by average=last."""
+    evaluate_every: int = Field(200, ge=0)
+    """Steps between evaluations; 0 evaluates at the end only."""
+    checkpoint_every: int = Field(0, ge=0)
+    """Steps between checkpoints; 0 is at every evaluation."""
+    keep: int = Field(2, ge=1)
+    """Latest checkpoints kept, besides the best."""
+    patience: int = Field(0, ge=0)
+    """Evaluations without improvement before stopping early; 0 never stops early."""
+    log_every: int = Field(10, ge=1)
+    """Steps between lines of metrics.jsonl."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, a third more time."""
+    compile: bool = False
+    """torch.compile the model; worth it on GPUs, seldom on CPUs."""
+    tensorboard: bool = False
+    """Also write TensorBoard events into the run folder."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 ..."""
+    threads: int = Field(0, ge=0)
+    """CPU threads; 0 leaves the choice to PyTorch."""
+    seed: int = Field(1, ge=0)
+    """Seed of the weights, the data order, masking and dropout."""
+
+
+class Recipe(Section):
+    """What every recipe has: five sections that answer five questions, in the same words everywhere."""
+
+    extends: str | None = None
+    """Another recipe of the same command that this one starts from."""
+    description: str = ""
+    """One line shown in lists."""
+
+    def cross_checks(self) -> list[tuple[str, str]]:
+        """Rules across settings: (key path, message with the reason) for each one broken."""
+        return []
+
+
+JSON = dict[str, Any]

@@ -1,0 +1,1 @@
+"""Pictures and tables made from finished results: curves, attention maps, comparisons."""
