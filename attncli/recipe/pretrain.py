@@ -127,7 +127,11 @@ class PretrainRecipe(Recipe):
                 (
                     "train.objective.kind",
                     f"family {self.model.family} needs objective {fit}: "
-                    + ("it sees only the left" if causal else "it sees both sides, so the next token is known"),
+                    + (
+                        "it sees only the left"
+                        if causal
+                        else "it sees both sides, so the next token is known"
+                    ),
                 )
             )
         if objective.kind == "clm" and objective.sentences != "none":
