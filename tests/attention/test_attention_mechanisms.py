@@ -17,7 +17,7 @@ from attncli.attention import (
     build_mechanism,
     record,
 )
-from attncli.attention.backends import chunked
+from attncli.attention.backends import chunked, plan
 from attncli.errors import RecipeError
 
 OPTIONS = {"topk": {"topk": 5}, "window": {"window": 6}}
@@ -80,9 +80,9 @@ def test_against_the_formula(name, backend, tq, tk, kv_heads):
 
 @pytest.mark.parametrize("name", MECHANISMS)
 def test_chunks_of_any_size_agree(name, monkeypatch):
-    monkeypatch.setattr(chunked, "CHUNK_BYTES", 512)  # a few rows of one head at a time
+    monkeypatch.setattr(plan, "CHUNK_BYTES", 512)  # a few rows of one head at a time
     monkeypatch.setattr(chunked, "KEPT_ELEMENTS", 0)  # and weights computed again in backward
-    monkeypatch.setattr(chunked, "DENSE_LIMIT", 0)  # and masks evaluated chunk by chunk
+    monkeypatch.setattr(plan, "DENSE_LIMIT", 0)  # and masks evaluated chunk by chunk
     check(name, "chunked", 40, 40, 2)
     check(name, "chunked", 13, 40, 4)
 
@@ -172,7 +172,7 @@ def test_dropout_keeps_the_mean_and_its_own_gradient(backend, monkeypatch):
     assert torch.equal(attend(q, k, v, dropout=0.3, training=False, backend="reference"), exact)
     for kept in (0, 2**24):  # weights computed again with the same draws, and kept
         monkeypatch.setattr(chunked, "KEPT_ELEMENTS", kept)
-        monkeypatch.setattr(chunked, "CHUNK_BYTES", 4096)
+        monkeypatch.setattr(plan, "CHUNK_BYTES", 4096)
         flow, step = torch.randn_like(exact), 1e-6 * torch.randn_like(q)
         torch.manual_seed(5)
         out = attend(q, k, v, dropout=0.3, training=True, backend=backend)

@@ -51,8 +51,13 @@ def machine() -> dict[str, str]:
 
 def path() -> Path:
     """This machine's file."""
+    return folder() / _file_name(torch.get_num_threads())
+
+
+@cache
+def _file_name(threads: int) -> str:
     digest = hashlib.sha256(json.dumps(machine(), sort_keys=True).encode()).hexdigest()[:12]
-    return folder() / f"backends-{digest}.json"
+    return f"backends-{digest}.json"
 
 
 def lookup(key: str) -> str | None:
