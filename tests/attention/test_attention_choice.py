@@ -80,6 +80,14 @@ def test_the_first_writer_wins(fresh):
     assert not list(fresh.glob("*.json.*"))  # nothing half-written is left
 
 
+def test_another_process_that_wrote_meanwhile_wins(fresh):
+    assert store.lookup("key") is None  # the file was read, and had nothing
+    fresh.mkdir()
+    store.path().write_text(json.dumps({"choices": {"key": "theirs"}}))
+    assert store.settle("key", lambda: "ours") == "theirs"
+    assert store.lookup("key") == "theirs"
+
+
 @pytest.mark.parametrize("content", ["", "{", '{"choices": 3}', "[1]", '{"choices": {"a": null}}'])
 def test_a_damaged_file_is_replaced(fresh, content):
     fresh.mkdir()

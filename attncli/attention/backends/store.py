@@ -72,15 +72,13 @@ def settle(key: str, decide: Callable[[], str]) -> str:
     """The choice under ``key``, which ``decide`` makes unless another process has made it meanwhile."""
     file = path()
     with _locked(file) as writable:
-        known = _read(file)
+        known = {**_memory.get(file, {}), **_read(file)}
         if key not in known:
-            known = {**_memory.get(file, {}), **known}
-            if key not in known:
-                known[key] = decide()
+            known[key] = decide()
             if writable:
                 _write(file, known)
-    _memory[file] = {**_memory.get(file, {}), **known}
-    return _memory[file][key]
+    _memory[file] = known
+    return known[key]
 
 
 def forget() -> None:
