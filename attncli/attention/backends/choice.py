@@ -202,10 +202,11 @@ def min_time(runs: Mapping[str, Callable[[], None]]) -> str:
 
     Where other programs interrupt the runs there are more rounds, until each was timed undisturbed.
     """
+    for run in runs.values():
+        run()  # first runs load kernels: they tell nothing
     start = time.perf_counter()
-    best = {name: _timed(run)[0] for name, run in runs.items()}
-    alive = [name for name in runs if best[name] <= 3 * min(best.values())]
-    best = dict.fromkeys(alive, math.inf)  # cold times only tell what is hopeless
+    alive = list(runs)
+    best = dict.fromkeys(alive, math.inf)
     undisturbed: set[str] = set()
     for number in range(24):
         calm = undisturbed.issuperset(alive)
@@ -218,9 +219,8 @@ def min_time(runs: Mapping[str, Callable[[], None]]) -> str:
             best[name] = min(best[name], elapsed)
             if not interrupted:
                 undisturbed.add(name)
-        if number >= 1:
-            least = min(best[name] for name in alive)
-            alive = [name for name in alive if best[name] <= 1.6 * least]
+        least = min(best[name] for name in alive)
+        alive = [name for name in alive if best[name] <= (1.6 if number else 3) * least]
     return min(alive, key=best.__getitem__)
 
 

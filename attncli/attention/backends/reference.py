@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from attncli.attention.backends.base import Call, expand_heads
+from attncli.attention.backends.base import Call
 from attncli.attention.masks import to_additive
 from attncli.ops.dropout import dropout
 
@@ -82,6 +82,3 @@ def grouped_product(weight: Tensor, v: Tensor) -> Tensor:
         return weight @ v
     folded = weight.reshape(batch, kv_heads, heads // kv_heads * r, c) @ v
     return folded.view(batch, heads, r, v.shape[-1])
-
-
-__all__ = ["expand_heads", "grouped_product", "mask_term", "refuses", "rows", "run", "weights"]
