@@ -11,7 +11,7 @@ from attncli import console
 from attncli.commands.shared import Requirement, check_requirements, present
 from attncli.ops.allocator import keep_freed_memory
 from attncli.recipe.loading import LoadedRecipe
-from attncli.recipe.presenting import resolved_yaml
+from attncli.recipe.presenting import to_yaml
 from attncli.recipe.sections import Recipe
 from attncli.reports.curves import draw_curves
 from attncli.training import ConsoleReporter, FitResult, RunFolder, Task, World, fit
@@ -48,7 +48,7 @@ def train(
     name = loaded.name.rpartition("/")[2]
 
     def create() -> str:
-        text = resolved_yaml(loaded.recipe)
+        text = to_yaml(loaded.recipe)
         run = RunFolder.create(out, command=loaded.command, recipe=name, text=text)
         task.save(run.path)
         return str(run.path)
