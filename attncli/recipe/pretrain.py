@@ -117,23 +117,25 @@ class PretrainRecipe(Recipe):
     train: PretrainTrain = PretrainTrain()
     evaluate: TextEvaluate = TextEvaluate()
 
-    def cross_checks(self) -> list[tuple[str, str]]:
+    def cross_checks(self) -> list[tuple[tuple[str, ...], str]]:
         """Rules across settings."""
         wrong = []
-        objective, causal = self.train.objective, self.model.family == "gpt"
+        model, train, objective = self.model, self.train, self.train.objective
+        causal = model.family == "gpt"
         if causal != (objective.kind == "clm"):
-            fit = "clm" if causal else "mlm"
-            wrong.append(
-                (
-                    "train.objective.kind",
-                    f"family {self.model.family} needs objective {fit}: "
-                    + ("it sees only the left" if causal else "it sees both sides, so the next token is known"),
-                )
+            why = (
+                "family gpt needs objective clm: it sees only the tokens to the left"
+                if causal
+                else f"family {model.family} needs objective mlm: it sees both sides, the next token among them"
             )
+            wrong.append((("train.objective.kind", "model.family"), why))
         if objective.kind == "clm" and objective.sentences != "none":
-            wrong.append(("train.objective.sentences", "only masked models have a sentence objective"))
+            why = "only masked models have a sentence objective; clm needs none"
+            wrong.append((("train.objective.sentences", "train.objective.kind"), why))
         if objective.sentences != "none" and objective.packing != "segments":
-            wrong.append(("train.objective.packing", f"sentences={objective.sentences} needs two segments"))
-        if self.train.batch % self.train.accumulate:
-            wrong.append(("train.accumulate", f"must divide train.batch={self.train.batch} evenly"))
-        return wrong
+            why = f"sentences={objective.sentences} needs packing=segments: it compares two segments of one example"
+            wrong.append((("train.objective.packing", "train.objective.sentences"), why))
+        if train.batch % train.accumulate:
+            why = f"{train.accumulate} must divide train.batch={train.batch} evenly"
+            wrong.append((("train.accumulate", "train.batch"), why))
+        return wrong + model.attention.cross_checks("model.attention.") + train.schedule_checks()
