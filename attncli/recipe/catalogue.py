@@ -69,4 +69,4 @@ def find(name: str, command: str | None = None) -> Entry:
 def nearest_name(name: str, command: str | None = None) -> str | None:
     """The recipe name most like a mistaken one, in the form that was typed."""
     entries = [entry for entry in shipped() if command in (None, entry.command)]
-    return nearest(name, [entry.full for entry in entries] if "/" in name else [entry.name for entry in entries])
+    return nearest(name, [entry.full if "/" in name else entry.name for entry in entries])

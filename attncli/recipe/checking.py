@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 from attncli.errors import Problem
 from attncli.recipe.reading import Mapping, Scalar, describe
 from attncli.recipe.schemas import choices, kinds, recipe_class, section_of, suggest, wanted
-from attncli.recipe.sections import Recipe, Section
+from attncli.recipe.sections import Recipe, Rule, Section
 
 COMMAND_LINE = "command line"
 """The place of an override."""
@@ -67,8 +68,8 @@ class Draft:
             elif isinstance(item, Mapping):
                 self._merge(inner, item, into.setdefault(name, {}), key + ".")
             elif item.value is not None:  # a section left empty keeps what it has
-                first = next(iter(inner.model_fields))
-                self.wrong(key, f"is a section, not {describe(item)}", where, f"set one of its keys, as {key}.{first}")
+                hint = f"set one of its keys, as {key}.{next(iter(inner.model_fields))}"
+                self.wrong(key, f"is a section, not {describe(item)}", where, hint)
 
     def _unknown(self, key: str, where: str) -> None:
         meant = suggest(self.recipe_class, key)
@@ -117,16 +118,26 @@ class Draft:
                 recipe = self.recipe_class.model_validate(_without(self.values, self.doubtful), strict=True)
             except ValidationError:
                 return None
-        for keys, why in recipe.cross_checks():
+        for keys, why in _broken(recipe):
             if not self.doubtful.intersection(_with_parents(keys)):
-                set_keys = [key for key in keys if key in self.origin]
-                where = self._place(set_keys[0] if set_keys else keys[0])
-                others = [f"{key} stands at {self.origin[key]}" for key in set_keys[1:] if self.origin[key] != where]
+                given = [key for key in keys if key in self.origin]
+                where = self._place(given[0] if given else keys[0])
+                others = [f"{key} is at {place}" for key in given[1:] if (place := self.origin[key]) != where]
                 self.problems.append(Problem(f"{keys[0]}: {why}", where, "; ".join(others) or None))
         return None if self.problems else recipe
 
     def _place(self, key: str) -> str:
         return self.origin.get(key, self.path or COMMAND_LINE)
+
+
+def _broken(section: Section, prefix: str = "") -> Iterator[Rule]:
+    """The broken rules of a section and of the sections in it, with full keys."""
+    for keys, why in section.cross_checks():
+        yield tuple(prefix + key for key in keys), why
+    for name in type(section).model_fields:
+        inner = getattr(section, name)
+        if isinstance(inner, Section):
+            yield from _broken(inner, f"{prefix}{name}.")
 
 
 def _with_parents(keys: tuple[str, ...]) -> set[str]:
@@ -155,6 +166,7 @@ def _messages(recipe: type[Recipe], error: ValidationError) -> list[tuple[str, s
             info = section.model_fields[part]
             section = section_of(info.annotation)
         value = entry["input"]
-        shown = repr(value) if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else value
-        found.setdefault(".".join(names), f"{shown} will not do; it takes {wanted(info)}" if info else entry["msg"])
+        shown = str(value).lower() if isinstance(value, bool) else repr(value)
+        message = f"is {shown} but takes {wanted(info)}" if info else entry["msg"]
+        found.setdefault(".".join(names), message)
     return list(found.items())

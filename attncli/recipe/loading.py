@@ -11,7 +11,7 @@ from attncli.errors import Problem, RecipeError
 from attncli.recipe import catalogue
 from attncli.recipe.checking import COMMAND_LINE, Draft
 from attncli.recipe.reading import Mapping, Scalar, read_file, read_value
-from attncli.recipe.schemas import SCHEMAS, choices, kinds, settings, wanted
+from attncli.recipe.schemas import SCHEMAS, kinds, settings, wanted
 from attncli.recipe.sections import Recipe
 
 OVERRIDE = re.compile(r"(?P<key>[A-Za-z_][\w-]*(?:\.[A-Za-z_][\w-]*)*)=(?P<value>.*)", re.ASCII | re.DOTALL)
@@ -48,7 +48,7 @@ def load_recipe(
     apply_overrides(draft, overrides or [], data)
     recipe = draft.finish()
     if recipe is None:
-        typed = from_files < len(draft.problems) and any(p.where == COMMAND_LINE for p in draft.problems)
+        typed = not from_files and (overrides or data is not None)
         raise RecipeError(*draft.problems, then=show if typed else check)
     return LoadedRecipe(command, name, path, recipe, dict(draft.origin))
 
@@ -65,10 +65,11 @@ def apply_overrides(draft: Draft, overrides: list[str], data: str | None = None)
             continue
         key, value = match["key"], match["value"]
         if key == "extends":
-            draft.wrong(key, "belongs in a recipe file", COMMAND_LINE, "give the recipe itself as the first argument")
+            hint = "give the recipe itself as the first argument"
+            draft.wrong(key, "belongs in a recipe file", COMMAND_LINE, hint)
             continue
         info = types.get(key)
-        if info is not None and not choices(info.annotation) and set(kinds(info.annotation)) <= {str, type(None)}:
+        if info is not None and set(kinds(info.annotation)) <= {str, type(None)}:
             item: Scalar | Mapping = Scalar(value, value, COMMAND_LINE)
         else:
             try:
@@ -79,7 +80,7 @@ def apply_overrides(draft: Draft, overrides: list[str], data: str | None = None)
                     draft.wrong(key, f"{value!r} {problem.what}{takes}", COMMAND_LINE)
                 continue
             if isinstance(item, Mapping):
-                takes = f"it takes {wanted(info)}" if info else "settings are given one by one, as in train.steps=500"
+                takes = f"it takes {wanted(info)}" if info else "settings are given one by one"
                 draft.wrong(key, f"{value!r} is a mapping; {takes}", COMMAND_LINE)
                 continue
         if key == "data.source":
@@ -160,8 +161,9 @@ def _chain(command: str, path: Path, then: str) -> list[Mapping]:
     place = None
     while current is not None:
         if current.resolve() in visited:
-            loop = " -> ".join(str(p) for p in [*visited[visited.index(current.resolve()) :], current.resolve()])
-            raise RecipeError(Problem(f"extends: the recipes extend each other in a circle: {loop}", place), then=then)
+            loop = [*visited[visited.index(current.resolve()) :], current.resolve()]
+            what = f"extends: the recipes extend each other in a circle: {' -> '.join(map(str, loop))}"
+            raise RecipeError(Problem(what, place), then=then)
         visited.append(current.resolve())
         tree = read_file(current, then=then)
         trees.insert(0, tree)

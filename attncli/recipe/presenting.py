@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
+from pathlib import Path
 from typing import Any
 
 from attncli.recipe.reading import understand
@@ -43,9 +44,9 @@ def _write(
         if explain:
             if depth < 2 and lines and inner:
                 lines.append("")
-            text = " ".join((inner.__doc__ if inner else info.description or "").split())
+            text = " ".join((inner.__doc__ if inner else info.description or "").replace("``", "").split())
             if inner is None:
-                source = f" From {origin[key]}." if key in origin else ""
+                source = f" Set at {Path(origin[key]).name}." if key in origin else ""
                 text = f"{text} Takes {wanted(info)}.{source}"
             lines.extend(textwrap.wrap(text, 100, initial_indent=f"{pad}# ", subsequent_indent=f"{pad}#   "))
         if inner:

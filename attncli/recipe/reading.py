@@ -145,7 +145,9 @@ def _parse(text: str, name: str, *, lines: bool, then: str | None) -> Scalar | M
         line = text.count("\n", 0, error.position) + 1
         code = error.character if isinstance(error.character, int) else ord(error.character)
         place = f"{name}:{line}" if lines else name
-        raise RecipeError(Problem(f"holds a character that YAML forbids (#x{code:02x})", place), then=then) from None
+        raise RecipeError(
+            Problem(f"holds a character that YAML forbids (#x{code:02x})", place), then=then
+        ) from None
     except RecursionError:
         raise RecipeError(Problem("is nested too deeply for a recipe", name), then=then) from None
     except (ValueError, yaml.YAMLError) as error:
@@ -158,7 +160,9 @@ def _parse(text: str, name: str, *, lines: bool, then: str | None) -> Scalar | M
 def _convert(node: yaml.Node, at: Any, problems: list[Problem], seen: set[int]) -> Scalar | Mapping:
     where = at(node.start_mark)
     if id(node) in seen:
-        problems.append(Problem("anchors and aliases are not used in recipes; `extends` shares settings", where))
+        problems.append(
+            Problem("anchors and aliases are not used in recipes; `extends` shares settings", where)
+        )
         return Scalar(None, "", where)
     seen.add(id(node))
     if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.startswith("tag:yaml.org,2002:python"):
