@@ -125,8 +125,8 @@ def table(
     from rich.text import Text
 
     stream = sys.stderr if progress else _result_stream()
-    drawn = Table(title=Text(title, style="bold") if title else None, box=SIMPLE_HEAD, title_justify="left")
-    drawn.pad_edge = False
+    drawn = Table(title=Text(title, style="bold") if title else None, box=SIMPLE_HEAD, show_edge=False)
+    drawn.title_justify = "left"
     for name in columns:
         drawn.add_column(Text(name), justify="right" if name in right else "left", overflow="fold")
     for row in rows:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from attncli.errors import Problem
+from attncli.errors import Problem, nearest
 from attncli.recipe.reading import Mapping, Scalar, describe
 from attncli.recipe.schemas import choices, kinds, recipe_class, section_of, suggest, wanted
 from attncli.recipe.sections import Recipe, Rule, Section
@@ -112,8 +112,8 @@ class Draft:
         try:
             recipe = self.recipe_class.model_validate(values, strict=True)
         except ValidationError as error:
-            for key, message in _messages(self.recipe_class, error):
-                self.wrong(key, message, self._place(key))
+            for key, message, hint in _messages(self.recipe_class, error):
+                self.wrong(key, message, self._place(key), hint)
             try:
                 recipe = self.recipe_class.model_validate(_without(self.values, self.doubtful), strict=True)
             except ValidationError:
@@ -153,8 +153,8 @@ def _without(values: dict[str, Any], keys: set[str], prefix: str = "") -> dict[s
     }
 
 
-def _messages(recipe: type[Recipe], error: ValidationError) -> list[tuple[str, str]]:
-    found: dict[str, str] = {}
+def _messages(recipe: type[Recipe], error: ValidationError) -> list[tuple[str, str, str | None]]:
+    found: dict[str, tuple[str, str | None]] = {}
     for entry in error.errors(include_url=False, include_context=False):
         section: Any = recipe
         names: list[str] = []
@@ -168,5 +168,6 @@ def _messages(recipe: type[Recipe], error: ValidationError) -> list[tuple[str, s
         value = entry["input"]
         shown = str(value).lower() if isinstance(value, bool) else repr(value)
         message = f"is {shown} but takes {wanted(info)}" if info else entry["msg"]
-        found.setdefault(".".join(names), message)
-    return list(found.items())
+        near = nearest(value, choices(info.annotation) or ()) if info and isinstance(value, str) else None
+        found.setdefault(".".join(names), (message, f"did you mean {near}?" if near else None))
+    return [(key, *said) for key, said in found.items()]

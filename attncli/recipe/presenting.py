@@ -25,10 +25,10 @@ def to_yaml(recipe: Recipe, *, explain: bool = False, origin: dict[str, str] | N
     return "\n".join(lines).strip("\n") + "\n"
 
 
-def json_schema(command: str) -> str:
+def json_schema(command: str) -> dict[str, Any]:
     """JSON schema of a command's recipes, for editors."""
     schema = recipe_class(command).model_json_schema()
-    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def _write(
