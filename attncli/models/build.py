@@ -9,7 +9,7 @@ from attncli.models.families import resolve
 from attncli.recipe.pretrain import LanguageModel
 
 
-def build(config: EncoderConfig | DecoderConfig) -> MaskedLM | CausalLM:
+def build_model(config: EncoderConfig | DecoderConfig) -> MaskedLM | CausalLM:
     """The model of ``config``, with fresh weights from PyTorch's generator."""
     return CausalLM(config) if isinstance(config, DecoderConfig) else MaskedLM(config)
 
@@ -22,4 +22,4 @@ def language_model(
     ``vocabulary``: words; ``pad_id``: the padding word; ``pair``: whether a sentence-pair objective is
     trained. Raises RecipeError for settings that do not go together, all at once.
     """
-    return build(resolve(section, vocabulary=vocabulary, pad_id=pad_id, pair=pair))
+    return build_model(resolve(section, vocabulary=vocabulary, pad_id=pad_id, pair=pair))
