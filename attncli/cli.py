@@ -50,11 +50,13 @@ def _complete_first(incomplete: str) -> list[str]:
     return [text for text in names + paths if text.startswith(incomplete)]
 
 
-def _complete_setting(incomplete: str) -> list[str]:
-    """``key=`` of every setting of pretrain that ``incomplete`` can become."""
-    from attncli.recipe.schemas import recipe_class, settings
+def _complete_setting(context: typer.Context, incomplete: str) -> list[str]:
+    """``key=`` of every setting that ``incomplete`` can become, for this command where it has recipes."""
+    from attncli.recipe.schemas import SCHEMAS, recipe_classes, settings
 
-    keys = (f"{key}=" for key, _ in settings(recipe_class("pretrain")) if key != "extends")
+    commands = [context.info_name] if context.info_name in SCHEMAS else list(SCHEMAS)
+    kinds = [kind for command in commands for kind in recipe_classes(command).values()]
+    keys = dict.fromkeys(f"{key}=" for kind in kinds for key, _ in settings(kind) if key != "extends")
     return [key for key in keys if key.startswith(incomplete)]
 
 
@@ -123,9 +125,6 @@ def pretrain(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run folder; default runs/NAME-N.")
     ] = None,
-    from_: Annotated[
-        str | None, typer.Option("--from", metavar="MODEL", help="Start from a run or a model folder.")
-    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Build all, train nothing, say what it takes.")
     ] = False,
@@ -157,7 +156,6 @@ def pretrain(
         args or [],
         data=data,
         out=out,
-        from_model=from_,
         dry_run=dry_run,
         require=require or [],
         top_k=top_k,

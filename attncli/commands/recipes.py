@@ -12,13 +12,14 @@ from attncli.recipe import catalogue
 from attncli.recipe.loading import LoadedRecipe, command_of, load_recipe
 from attncli.recipe.presenting import json_schema, to_yaml
 from attncli.recipe.reading import Scalar, read_file
-from attncli.recipe.schemas import SCHEMAS, recipe_class
+from attncli.recipe.schemas import SCHEMAS, recipe_classes
+from attncli.recipe.sections import Recipe
 
 
 def list_recipes(command: str | None = None) -> None:
     """A table of the shipped recipes."""
     if command is not None:
-        recipe_class(command)
+        recipe_classes(command)
     rows = []
     for entry in catalogue.shipped():
         if command in (None, entry.command):
@@ -33,7 +34,7 @@ def list_recipes(command: str | None = None) -> None:
 def show(name: str, overrides: list[str], *, schema: bool = False, resolved: bool = False) -> None:
     """A recipe with every setting: explained, plain (``resolved``), or its JSON schema."""
     if schema:
-        described = json_schema(name if name in SCHEMAS else _load(name, []).command)
+        described = json_schema(_kind(name))
         console.document(described)
         if not console.json_mode():
             console.result(json.dumps(described, indent=2))
@@ -87,6 +88,17 @@ def check(names: list[str], command: str | None = None) -> None:
             console.result(f"{loaded.path}: good, for attn {loaded.command}")
     if problems:
         raise RecipeError(*problems, then=f"attn recipes check {' '.join(names)}")
+
+
+def _kind(name: str) -> type[Recipe]:
+    """The class of a recipe, or of the one kind of recipe that a command reads."""
+    if name in SCHEMAS and not catalogue.matches(name):
+        classes = recipe_classes(name)
+        if len(classes) > 1:
+            what = f"attn {name} reads several kinds of recipe: {', '.join(classes)}"
+            raise RecipeError(what, then=f"attn recipes show {name}/{next(iter(classes))} --schema")
+        return next(iter(classes.values()))
+    return type(_load(name, []).recipe)
 
 
 def _files(names: list[str]) -> list[str]:

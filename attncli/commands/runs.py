@@ -12,7 +12,7 @@ from typing import Any
 from attncli import console
 from attncli.commands.shared import RUNS
 from attncli.errors import AttnError, CheckpointError, RecipeError
-from attncli.recipe.reading import Mapping, Scalar, read_file
+from attncli.recipe.reading import read_file
 from attncli.training.run import RunFolder
 
 
@@ -157,20 +157,10 @@ def _last_step(file: Path) -> int | None:
 def _settings(path: Path) -> dict[str, Any]:
     file = path / "recipe.yaml"
     try:
-        return dict(_flat(read_file(file))) if file.exists() else {}
+        leaves = dict(read_file(file).leaves()) if file.exists() else {}
     except RecipeError as error:
         raise CheckpointError(*error.problems) from None
-
-
-def _flat(tree: Mapping, prefix: str = "") -> list[tuple[str, Any]]:
-    flat: list[tuple[str, Any]] = []
-    for key, item, _ in tree.items():
-        if isinstance(item, Scalar):
-            if prefix or key not in ("description", "extends"):
-                flat.append((prefix + key, item.value))
-        else:
-            flat += _flat(item, f"{prefix}{key}.")
-    return flat
+    return {key: item.value for key, item in leaves.items() if key not in ("description", "extends")}
 
 
 def _union(mappings: list[dict[str, Any]]) -> list[str]:

@@ -57,6 +57,14 @@ class Mapping:
         """Key, value and place of each entry."""
         return ((key, value, self.places[key]) for key, value in self.entries.items())
 
+    def leaves(self, prefix: str = "") -> Iterator[tuple[str, Scalar]]:
+        """Dotted key and value of everything below that is not a mapping."""
+        for key, item in self.entries.items():
+            if isinstance(item, Mapping):
+                yield from item.leaves(f"{prefix}{key}.")
+            else:
+                yield prefix + key, item
+
 
 def read_file(path: Path, *, then: str | None = None) -> Mapping:
     """The mapping in a YAML file.
