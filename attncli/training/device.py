@@ -77,6 +77,11 @@ class Arithmetic:
         """Context for forward passes, in training and in evaluation."""
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type that matrix products and attention take."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
     def apply(self) -> None:
         """Set what is global to the process."""
         torch.set_float32_matmul_precision(self.matmul)

@@ -237,6 +237,7 @@ class Loop:
             "processes": self.world.size,
             "unit": self.task.unit,
             "averaging": settings.average,
+            "task": self.task.describe(self.device, self.arithmetic.dtype),
             "notes": notes,
         }
 
