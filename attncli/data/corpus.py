@@ -11,6 +11,7 @@ from attncli.data.sources import Progress, Survey, TextSource, one_document, ope
 from attncli.data.token_store import VERSION, TokenStore, write_store
 from attncli.data.tokenizers import MOST_TEXT, Tokenizer, train_tokenizer
 from attncli.errors import DataError, Problem
+from attncli.metrics.language import unigram_loss
 from attncli.recipe.pretrain import Objective, TextData, TextTokenizer
 
 
@@ -22,6 +23,10 @@ class Corpus:
     tokenizer: Tokenizer
     train: TokenStore
     validation: TokenStore
+
+    def unigram_loss(self) -> float:
+        """Nats a token of the validation text, predicted by its frequency in the training text alone."""
+        return unigram_loss(self.train.counts.tolist(), self.validation.counts.tolist())
 
 
 class _Sample:

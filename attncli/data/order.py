@@ -15,7 +15,7 @@ from attncli.errors import DataError, Problem, RecipeError
 
 Batch = dict[str, Tensor]
 
-_ORDER, _PLAN, _MAKE = 0, 1, 2
+_PLAN, _MAKE = 0, 1
 
 
 class Examples(Protocol):
@@ -29,7 +29,10 @@ class Examples(Protocol):
     """Shelves of an epoch; 1 for anything that is small enough."""
 
     def plan(self, epoch: int, shelf: int, rng: np.random.Generator) -> Sequence[Any]:
-        """The batches of a shelf: each item is what ``make`` needs to make one global batch."""
+        """The batches of a shelf: each item is what ``make`` needs to make one global batch.
+
+        ``rng`` is the epoch's, the same for each of its shelves.
+        """
         ...
 
     def make(self, item: Any, rng: np.random.Generator) -> Batch:
@@ -104,7 +107,7 @@ def _generate(
     epoch, shelf, index = at
     idle = 0
     while True:
-        plan = examples.plan(epoch, shelf, generator(seed, _PLAN, epoch, shelf))
+        plan = examples.plan(epoch, shelf, generator(seed, _PLAN, epoch))
         idle = 0 if len(plan) else idle + 1
         if idle > examples.shelves:
             raise DataError(
@@ -216,7 +219,7 @@ class EvaluationBatches(Sequence[Batch]):
         self._held: tuple[int, Sequence[Any]] | None = None
 
     def _plan(self, shelf: int) -> Sequence[Any]:
-        return self.examples.plan(0, shelf, generator(self.seed, _PLAN, 0, shelf))
+        return self.examples.plan(0, shelf, generator(self.seed, _PLAN, 0))
 
     def __len__(self) -> int:
         return len(self._chosen)

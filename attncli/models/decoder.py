@@ -55,6 +55,8 @@ class CausalLM(nn.Module):
         factorised = config.tie_embeddings and config.embedding_width is not None
         self.narrow = nn.Linear(config.width, config.word_width, bias=False) if factorised else None
         self.decoder = None if config.tie_embeddings else nn.Linear(config.width, config.vocabulary, bias=False)
+        self._mask = Causal()  # kept, so that its dense form is made once
+        self._local = self._mask & Window(config.local_window, 0) if self.stack.local else None
         initialise(self, cutoff=config.init_cutoff, scale_residual=config.init_scale_residual)
 
     def gradient_checkpointing(self, on: bool = True) -> None:
@@ -93,16 +95,14 @@ class CausalLM(nn.Module):
         With ``cache``, ``tokens`` go on after those it holds and are added to it; ``keep`` then covers both.
         ``keep``, ``documents`` and ``positions`` as :meth:`attncli.models.encoder.Encoder.forward`.
         """
-        past = 0 if cache is None else cache.length
-        if positions is None and past:
-            positions = torch.arange(past, past + tokens.shape[1], device=tokens.device)  # [T]
-        mask = Causal()
-        if keep is not None:
-            mask = mask & Padding(keep)
-        if documents is not None:
-            mask = mask & Documents(documents)
-        local = mask & Window(self.config.local_window, 0) if self.stack.local else None
-        x = self.embeddings(tokens, None, positions)  # [B, T, C]
+        mask, local = self._mask, self._local
+        for rule in (None if keep is None else Padding(keep), None if documents is None else Documents(documents)):
+            if rule is not None:
+                mask, local = mask & rule, local and local & rule
+        places = positions
+        if positions is None and cache is not None and cache.length:  # attention counts along its keys itself
+            places = torch.arange(cache.length, cache.length + tokens.shape[1], device=tokens.device)  # [T]
+        x = self.embeddings(tokens, None, places)  # [B, T, C]
         x = self.stack(x, mask, local, None if cache is None else cache.layers, positions)
         if last:
             x = x[:, -1:]

@@ -29,6 +29,8 @@ class Encoder(nn.Module):
         self.config = config
         self.embeddings = build_embeddings(config, segments=config.segments)
         self.stack: LayerStack = build_stack(config)
+        window = config.local_window
+        self._window = Window(window, window) if self.stack.local else None  # kept: made dense once
 
     def forward(
         self,
@@ -44,15 +46,12 @@ class Encoder(nn.Module):
         ``keep`` bool [B, T]: False where a row is padded; what stands there changes nothing elsewhere.
         ``documents`` [B, T]: tokens see only those of the same number. ``positions`` [B, T].
         """
-        mask = None
-        if keep is not None:
-            mask = Padding(keep)
+        mask = None if keep is None else Padding(keep)
         if documents is not None:
             mask = Documents(documents) if mask is None else mask & Documents(documents)
-        local = None
-        if self.stack.local:
-            window = Window(self.config.local_window, self.config.local_window)
-            local = window if mask is None else mask & window
+        local = self._window
+        if local is not None and mask is not None:
+            local = local & mask
         x = self.embeddings(tokens, segments, positions)  # [B, T, C]
         return self.stack(x, mask, local, positions=positions)
 
