@@ -168,9 +168,7 @@ def _parse(text: str, name: str, *, lines: bool, then: str | None) -> Scalar | M
 def _convert(node: yaml.Node, at: Any, problems: list[Problem], seen: set[int]) -> Scalar | Mapping:
     where = at(node.start_mark)
     if id(node) in seen:
-        problems.append(
-            Problem("anchors and aliases are not used in recipes; `extends` shares settings", where)
-        )
+        problems.append(Problem("aliases are not used in recipes; `extends` shares settings", where))
         return Scalar(None, "", where)
     seen.add(id(node))
     if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.startswith("tag:yaml.org,2002:python"):
