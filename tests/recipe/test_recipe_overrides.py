@@ -105,7 +105,9 @@ numbers = st.one_of(st.integers(1, 10**9), st.floats(1e-9, 0.9))
 def test_values_go_round(data):
     key = data.draw(st.sampled_from(KEYS))
     info = dict(all_settings(PretrainRecipe))[key]
-    text = data.draw(st.one_of(st.text(max_size=20), numbers.map(repr), st.sampled_from(["true", "null", "auto"])))
+    text = data.draw(
+        st.one_of(st.text(max_size=20), numbers.map(repr), st.sampled_from(["true", "null", "auto"]))
+    )
     if key == "extends":
         return
     try:

@@ -95,7 +95,10 @@ def test_what_yaml_writes_is_read_back(value):
         ("a: &x {b: 1}\nc: *x\n", "r.yaml:1: aliases are not used"),
         ("a: &x [*x]\n", "r.yaml:1: "),
         ("a: {<<: {b: 1}}\n", "r.yaml:1: `<<` is not used"),
-        ("a: !!python/object/apply:os.system [ls]\n", "r.yaml:1: the tag tag:yaml.org,2002:python/object/apply"),
+        (
+            "a: !!python/object/apply:os.system [ls]\n",
+            "r.yaml:1: the tag tag:yaml.org,2002:python/object/apply",
+        ),
         ("a: !thing 3\n", "r.yaml:1: the tag !thing is not allowed"),
         ("? [a, b]\n: 1\n", "r.yaml:1: a key must be a name"),
         (b"a: 1\nb: \xff\xfe\n", "r.yaml:2: is not a recipe: not UTF-8 text"),
