@@ -37,6 +37,8 @@ _NAMES = {
 }
 BERT_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 ROBERTA_SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+DEFAULT_VOCABULARY = 8192
+"""Most entries that a tokeniser gets where the recipe leaves the number open."""
 MOST_TEXT = 1 << 26
 """Characters that a tokeniser is trained on; of a larger text an evenly spread sample of documents."""
 _ALPHABET = 1000
@@ -206,7 +208,8 @@ def train_tokenizer(section: TextTokenizer, texts: Iterable[str]) -> Tokenizer:
         return Tokenizer.load(section.path)
     if iter(texts) is texts:
         raise TypeError("train_tokenizer reads its texts twice: give a list or an object with __iter__")
-    tokenizer = Tokenizer(_BUILDERS[section.kind](section, texts), section.kind)
+    chosen = section.model_copy(update={"vocabulary": section.vocabulary or DEFAULT_VOCABULARY})
+    tokenizer = Tokenizer(_BUILDERS[section.kind](chosen, texts), section.kind)
     if section.kind not in ("char", "byte") and tokenizer.vocabulary < section.vocabulary:
         raise DataError(
             Problem(

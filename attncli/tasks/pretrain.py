@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attncli import console
-from attncli.attention import Causal, choices, explain_choice, use_choices
+from attncli.attention import Causal, choices, explain_choice, restore_choices
 from attncli.data.corpus import Corpus, prepare
 from attncli.data.language import training_batches, validation_batches
 from attncli.data.order import EpochBatches, EvaluationBatches

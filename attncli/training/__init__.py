@@ -1,45 +1,35 @@
 """The Task contract and the one training loop, with checkpoints, optimisers and schedules."""
 
-from attncli.training.checkpoints import Checkpoint, Checkpoints, load_weights
-from attncli.training.device import (
-    Arithmetic,
-    choose_arithmetic,
-    describe_device,
-    memory_in_use,
-    resolve_device,
-    set_threads,
-)
-from attncli.training.distributed import World
-from attncli.training.loop import fit
-from attncli.training.progress import FitResult
-from attncli.training.records import read_records
-from attncli.training.reporter import ConsoleReporter, Reporter
-from attncli.training.run import RunFolder
-from attncli.training.task import Batch, Batches, Goal, Shard, Task, hidden_matrices
-from attncli.training.weights import restore_weights
+from __future__ import annotations
 
-__all__ = [
-    "Arithmetic",
-    "Batch",
-    "Batches",
-    "Checkpoint",
-    "Checkpoints",
-    "ConsoleReporter",
-    "FitResult",
-    "Goal",
-    "Reporter",
-    "RunFolder",
-    "Shard",
-    "Task",
-    "World",
-    "choose_arithmetic",
-    "describe_device",
-    "fit",
-    "hidden_matrices",
-    "load_weights",
-    "memory_in_use",
-    "read_records",
-    "resolve_device",
-    "restore_weights",
-    "set_threads",
-]
+import importlib
+from typing import Any
+
+# Names are fetched when asked for: listing runs needs run folders, not PyTorch.
+_HOMES = {
+    "checkpoints": ("Checkpoint", "Checkpoints", "load_weights"),
+    "device": (
+        "Arithmetic",
+        "choose_arithmetic",
+        "describe_device",
+        "memory_in_use",
+        "resolve_device",
+        "set_threads",
+    ),
+    "distributed": ("World",),
+    "loop": ("fit",),
+    "progress": ("FitResult",),
+    "records": ("read_records",),
+    "reporter": ("ConsoleReporter", "Reporter"),
+    "run": ("RunFolder",),
+    "task": ("Batch", "Batches", "Goal", "Shard", "Task", "hidden_matrices"),
+    "weights": ("restore_weights",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -115,7 +115,7 @@ def choose_arithmetic(
     torch.set_float32_matmul_precision(matmul)
     seconds = measure or _product_seconds
     ratio = seconds(torch.float32) / seconds(torch.bfloat16)
-    said = f"bf16 products run at {ratio:.1f} times the speed of float32"
+    said = f"bf16 products run at {ratio:.2g} times the speed of float32"
     return Arithmetic("bf16" if ratio > _FASTER else "float32", matmul, said)
 
 

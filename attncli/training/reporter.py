@@ -25,7 +25,7 @@ class Reporter:
         """Step ``step`` of ``units`` is done. ``values`` at the logged ones, else None.
 
         They are loss, loss/<term> where there are several, learning_rate, gradient_norm,
-        units_per_second, memory (bytes).
+        <unit>_per_second, memory (bytes).
         """
 
     def on_evaluation_start(self, step: int) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
+import itertools
 import json
 import os
+import resource
+import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -16,7 +19,7 @@ from torch.nn import functional as F
 from attncli.errors import AttnError
 from attncli.ops.dropout import Dropout
 from attncli.recipe.sections import TrainSection
-from attncli.training import Goal, RunFolder, Task, fit
+from attncli.training import Goal, Reporter, RunFolder, Task, checkpoints, fit
 
 
 class ShuffledBatches:
@@ -200,57 +203,59 @@ def train(path, task="regression", resume=False, reporter=None, task_options=Non
     return fit(made, values, run, reporter, resume=resume), made, run
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("path", type=Path)
-    parser.add_argument("settings", type=json.loads)
-    parser.add_argument("--task", default="regression")
-    parser.add_argument("--options", type=json.loads, default={})
-    parser.add_argument("--resume", action="store_true", help="go on where the run is, or begin")
-    parser.add_argument(
-        "--slow-save", type=float, default=0.0, help="seconds to wait inside each part of a save"
-    )
-    parser.add_argument("--file-limit", type=int, default=0)
-    given = parser.parse_args()
-    if given.slow_save:
-        _slow_down_saving(given.slow_save)
-    settings = section(**given.settings)
-    torch.set_num_threads(1)
-    rank = int(os.environ.get("RANK", "0"))
-    if rank == 0 and not (given.path / "run.json").exists():
-        new_run(given.path)
-    while not (given.path / "run.json").exists():
-        time.sleep(0.05)
-    run = RunFolder.open(given.path)
-    if given.file_limit:
-        import resource
+def program(path, task, settings, options=None, resume=True, die_at=0, slow=0.0, limit=0, log=None):
+    """Train as a process of its own would: begin or go on, exit with the code of the command line.
 
-        resource.setrlimit(resource.RLIMIT_FSIZE, (given.file_limit, given.file_limit))
-    task = TASKS[given.task](batch=settings.batch, seed=settings.seed, **given.options)
-    print("ready", flush=True)
+    ``die_at`` kills the process at that operation of its saves, ``slow`` waits before each of them.
+    """
+    torch.set_num_threads(1)
+    if log:
+        sys.stderr = open(log, "a", buffering=1)  # noqa: SIM115
+    path, rank = Path(path), int(os.environ.get("RANK", "0"))
+    values = section(**settings)
+    if rank == 0 and not (path / "run.json").exists():
+        new_run(path)
+    while not (path / "run.json").exists():
+        time.sleep(0.02)
+    if die_at or slow:
+        _meddle(die_at, slow)
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    made = TASKS[task](batch=values.batch, seed=values.seed, **(options or {}))
     try:
-        result = fit(task, settings, run, resume=given.resume)
+        fit(made, values, RunFolder.open(path), Marks(path), resume=resume)
     except AttnError as error:
         print(f"{type(error).__name__}: {error} | {error.then}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
-    if hasattr(task, "seen"):
-        (given.path / f"seen-{rank}.json").write_text(json.dumps(task.seen))
-    print(json.dumps(result.metrics), flush=True)
+    if hasattr(made, "seen"):
+        (path / f"seen-{rank}.json").write_text(json.dumps(made.seen))
 
 
-def _slow_down_saving(seconds):
-    """Stretch every write and rename of a save, so that kills land inside it."""
-    from attncli.training import checkpoints
+class Marks(Reporter):
+    """Leaves the step reached in a file, for a test to wait for."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def on_step(self, step, units, values):
+        (self.path / "reached").write_text(str(step))
+
+
+def _meddle(die_at, slow):
+    """Count the operations of saves, down to single files and renames; stretch them, die in one."""
+    done = itertools.count(1)
+
+    def meddled(original):
+        def operation(*args, **options):
+            time.sleep(slow)
+            if next(done) == die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*args, **options)
+
+        return operation
 
     for name in ("write_weights", "save_tensors", "write_json", "flush_file"):
-        original = getattr(checkpoints, name)
-
-        def slow(*args, _original=original, **options):
-            time.sleep(seconds)
-            return _original(*args, **options)
-
-        setattr(checkpoints, name, slow)
-
-
-if __name__ == "__main__":
-    main()
+        setattr(checkpoints, name, meddled(getattr(checkpoints, name)))
+    Path.rename = meddled(Path.rename)
+    Path.replace = meddled(Path.replace)
+    shutil.rmtree = meddled(shutil.rmtree)
