@@ -6,8 +6,8 @@ import pytest
 
 from attncli.errors import RecipeError
 from attncli.recipe.loading import command_of, load_recipe
-from attncli.recipe.pretrain import PretrainRecipe
 from attncli.recipe.presenting import json_schema, to_yaml
+from attncli.recipe.pretrain import PretrainRecipe
 from attncli.recipe.schemas import settings, suggest, wanted
 
 
@@ -52,8 +52,8 @@ data:
         "mine.yaml:12: data.limit: is true but takes a whole number >= 0",
         "mine.yaml:5: train.batch: is 'many' but takes a whole number >= 1",
         "mine.yaml:6: train.learning_rate: is -0.001 but takes a number > 0",
-        "mine.yaml:8: train.schedule.kind: is 'cosin' but takes one of linear, cosine, inverse_sqrt, wsd, constant"
-        " (did you mean cosine?)",
+        "mine.yaml:8: train.schedule.kind: is 'cosin' but takes one of "
+        "linear, cosine, inverse_sqrt, wsd, constant (did you mean cosine?)",
         "mine.yaml:7: train.seed: is 1.5 but takes a whole number >= 0 and < 9.22e+18",
     ]
 
