@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def list_recipes(command: str | None = None) -> None:
     console.document({"recipes": [{"name": name, "description": text} for name, text in rows]})
     if not console.json_mode():
         console.table(["recipe", "what it trains"], rows)
-        console.say("next: attn recipes show NAME, or run one: attn pretrain bert")
+        console.say(f"next: attn recipes show {rows[0][0]}")
 
 
 def show(name: str, overrides: list[str], *, schema: bool = False, resolved: bool = False) -> None:
@@ -104,7 +105,7 @@ def _kind(name: str) -> type[Recipe]:
 def _files(names: list[str]) -> list[str]:
     found = []
     for name in names:
-        path = Path(name).expanduser()
+        path = Path(os.path.expanduser(name))
         if path.is_dir() and not catalogue.matches(name):
             found += [str(file) for file in sorted(path.rglob("*.yaml"))]
         else:
@@ -117,7 +118,7 @@ def _load(name: str, overrides: list[str], command: str | None = None) -> Loaded
     if catalogue.matches(name, command):
         entry = catalogue.find(name, command)
         return load_recipe(entry.command, entry.full, overrides)
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.is_dir():
         if not (path / "recipe.yaml").exists():
             raise CheckpointError(f"{path} is no run folder: it has no recipe.yaml", then="attn recipes list")

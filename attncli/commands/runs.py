@@ -13,6 +13,7 @@ from attncli import console
 from attncli.commands.shared import RUNS
 from attncli.errors import AttnError, CheckpointError, RecipeError
 from attncli.recipe.reading import read_file
+from attncli.training.files import read_json
 from attncli.training.run import RunFolder
 
 
@@ -101,15 +102,16 @@ def read(path: Path) -> Run:
     folder = RunFolder.open(path)
     result = folder.result() or {}
     versions = _mapping(folder.info.get("versions"))
-    steps = result.get("steps")
+    best = read_json(path / "best.json") if (path / "best.json").exists() else {}
+    goal, steps = best.get("metric"), result.get("steps")
     return Run(
         path=path,
         command=str(folder.info.get("command", "")),
         recipe=str(folder.info.get("recipe", "")),
         state=str(result.get("state") or folder.state),
         steps=_last_step(folder.metrics_file) if steps is None else steps,
-        goal=result.get("goal"),
-        metrics=_mapping(result.get("metrics")),
+        goal=goal,
+        metrics=_mapping(result.get("metrics")) or ({goal: best.get("value")} if goal else {}),
         speed=_mapping(result.get("speed")),
         versions={"attn": folder.info.get("attn"), **versions},
         created=_moment(folder.info.get("created"), path),

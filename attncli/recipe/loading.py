@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,7 +138,7 @@ def _locate(command: str, text: str) -> tuple[Path, str, bool]:
     if catalogue.matches(text, command):
         entry = catalogue.find(text, command)
         return entry.path, entry.full, True
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     if path.exists() or path.suffix in (".yaml", ".yml"):
         for entry in catalogue.shipped():
             if path.resolve() == entry.path.resolve() and entry.command == command:
@@ -190,7 +191,7 @@ def _base(command: str, child: Path, text: str, place: str | None, then: str) ->
     if catalogue.matches(text, command):
         return catalogue.find(text, command).path
     if Path(text).suffix in (".yaml", ".yml"):
-        path = child.parent / Path(text).expanduser()
+        path = child.parent / os.path.expanduser(text)
         if path.is_file():
             return path
         raise RecipeError(Problem(f"extends: there is no file {path}", place), then=then)

@@ -6,8 +6,8 @@ import pytest
 
 from attncli.errors import RecipeError
 from attncli.recipe.loading import command_of, load_recipe
-from attncli.recipe.pretrain import PretrainRecipe
 from attncli.recipe.presenting import json_schema, to_yaml
+from attncli.recipe.pretrain import PretrainRecipe
 from attncli.recipe.schemas import settings, suggest, wanted
 
 
@@ -52,8 +52,8 @@ data:
         "mine.yaml:12: data.limit: is true but takes a whole number >= 0",
         "mine.yaml:5: train.batch: is 'many' but takes a whole number >= 1",
         "mine.yaml:6: train.learning_rate: is -0.001 but takes a number > 0",
-        "mine.yaml:8: train.schedule.kind: is 'cosin' but takes one of linear, cosine, inverse_sqrt, wsd, constant"
-        " (did you mean cosine?)",
+        "mine.yaml:8: train.schedule.kind: is 'cosin' but takes one of "
+        "linear, cosine, inverse_sqrt, wsd, constant (did you mean cosine?)",
         "mine.yaml:7: train.seed: is 1.5 but takes a whole number >= 0 and < 9.22e+18",
     ]
 
@@ -133,7 +133,9 @@ def test_numbers_in_every_spelling(tmp_path):
 
 
 def test_text_is_taken_as_it_stands(tmp_path):
-    loaded = load_recipe("pretrain", write(tmp_path, "data: {source: 2024, validation: no.txt}\ndescription: 1.50\n"))
+    loaded = load_recipe(
+        "pretrain", write(tmp_path, "data: {source: 2024, validation: no.txt}\ndescription: 1.50\n")
+    )
     assert loaded.recipe.data.source == "2024"
     assert loaded.recipe.description == "1.50"
 
@@ -144,15 +146,24 @@ def test_what_is_not_finite_is_refused(tmp_path, value):
 
 
 def test_a_section_left_empty_keeps_its_defaults(tmp_path):
-    assert load_recipe("pretrain", write(tmp_path, "train:\nmodel:\n  size: tiny\n")).recipe.train.steps == 1000
+    assert (
+        load_recipe("pretrain", write(tmp_path, "train:\nmodel:\n  size: tiny\n")).recipe.train.steps == 1000
+    )
 
 
 def test_extends_lays_the_child_over_the_base(tmp_path):
     write(tmp_path, "train: {steps: 7, batch: 8}\nmodel: {size: tiny}\n", "a.yaml")
     write(tmp_path, "extends: a.yaml\ntrain: {batch: 16}\n", "b.yaml")
-    loaded = load_recipe("pretrain", write(tmp_path, "extends: b.yaml\nmodel: {layers: 1}\n"), ["train.seed=9"])
+    loaded = load_recipe(
+        "pretrain", write(tmp_path, "extends: b.yaml\nmodel: {layers: 1}\n"), ["train.seed=9"]
+    )
     recipe = loaded.recipe
-    assert (recipe.train.steps, recipe.train.batch, recipe.model.size, recipe.model.layers) == (7, 16, "tiny", 1)
+    assert (recipe.train.steps, recipe.train.batch, recipe.model.size, recipe.model.layers) == (
+        7,
+        16,
+        "tiny",
+        1,
+    )
     places = {key: Path(place).name for key, place in loaded.origin.items()}
     assert places["train.steps"] == "a.yaml:1"
     assert places["train.batch"] == "b.yaml:2"
@@ -203,7 +214,9 @@ def test_kinds_of_one_command(tmp_path):
     by_keys = load_recipe("bench", write(tmp_path, "model: {head_width: 32}\n")).recipe
     assert type(by_keys) is type(attention)
     assert by_keys.model.attention.heads == 8  # the class's own default for its section ...
-    partly = load_recipe("bench", write(tmp_path, "model: {head_width: 32, attention: {backend: fused}}\n")).recipe
+    partly = load_recipe(
+        "bench", write(tmp_path, "model: {head_width: 32, attention: {backend: fused}}\n")
+    ).recipe
     assert partly.model.attention.heads == 8  # ... holds where another key of the section is set
 
 
@@ -238,7 +251,13 @@ def test_the_schema_for_editors_refuses_what_the_program_refuses():
 
 @pytest.mark.parametrize("explain", [True, False])
 def test_what_is_written_reads_back_equal(tmp_path, explain):
-    odd = ["data.source= a: b #c", "data.column=yes", "model.layers=3", "train.learning_rate=1e-7", 'data.cache="é\n']
+    odd = [
+        "data.source= a: b #c",
+        "data.column=yes",
+        "model.layers=3",
+        "train.learning_rate=1e-7",
+        'data.cache="é\n',
+    ]
     loaded = load_recipe("pretrain", "roberta", odd)
     text = to_yaml(loaded.recipe, explain=explain, origin=loaded.origin)
     again = load_recipe("pretrain", write(tmp_path, text)).recipe
