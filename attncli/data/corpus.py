@@ -93,7 +93,9 @@ def prepare(
         tokenizer.require("pad", "cls", "sep", "mask", why=", which masked language models need")
     else:
         tokenizer.require("eos", why=", which ends a document")
-    stores = {split: open_store(source, split, tokenizer, sentences, folder, progress, survey) for split in PARTS}
+    stores = {
+        split: open_store(source, split, tokenizer, sentences, folder, progress, survey) for split in PARTS
+    }
     corpus = Corpus(source, tokenizer, stores["train"], stores["validation"])
     if objective.sentences == "next":
         for split, store in stores.items():
@@ -101,8 +103,8 @@ def prepare(
                 origin = source.other if split == "validation" and source.other is not None else source.origin
                 raise one_document(
                     origin,
-                    f"next-sentence prediction draws the second segment from another document (the {split} part "
-                    f"has {len(store.documents) - 1})",
+                    f"next-sentence prediction draws the second segment from another document "
+                    f"(the {split} part has {len(store.documents) - 1})",
                     "train.objective.sentences=none (no second objective)",
                 )
     return corpus

@@ -117,7 +117,9 @@ def find_files(path: Path, setting: str = "data.source") -> Files:
     usable = [TextFile(p, kind) for p in found if (kind := kind_of(p)) is not None]
     if not usable:
         holds = f"it holds {quoted([p.name for p in found])}" if found else "it is empty"
-        raise DataError(Problem(f"{setting}={path}: no usable file in this folder; {holds}", hint=f"read: {READ}"))
+        raise DataError(
+            Problem(f"{setting}={path}: no usable file in this folder; {holds}", hint=f"read: {READ}")
+        )
     filled = [file for file in usable if file.path.stat().st_size]
     if not filled:
         raise DataError(Problem(f"{setting}={path}: all {len(usable)} files are empty"))
@@ -130,6 +132,8 @@ def find_files(path: Path, setting: str = "data.source") -> Files:
         splits["train"] = unnamed
     if not splits["train"]:
         names = quoted(sorted({str(s) for s in splits if s != "train"}))
-        raise DataError(Problem(f"{setting}={path}: every file is named as a {names} part, none for training"))
+        raise DataError(
+            Problem(f"{setting}={path}: every file is named as a {names} part, none for training")
+        )
     by_split = {str(split): tuple(files) for split, files in splits.items()}
     return Files(path, by_split, tuple(file.path for file in ignored))

@@ -12,7 +12,11 @@ from attncli.data.faults import Faults, choices_hint
 from attncli.errors import DataError, Problem
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?(?::[\w.-]+)?")
-_SPLITS = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+_SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
 
 
 def may_be_hub_name(name: str) -> bool:
@@ -55,7 +59,8 @@ class HubText:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise DataError(
                 Problem(
-                    f"data.source={self.name}: {self.tried}and not a hub data set that could be loaded: {reason}",
+                    f"data.source={self.name}: {self.tried}and not a hub data set that could be loaded: "
+                    f"{reason}",
                     hint="give the path of a file or folder, or owner/name of a hub data set "
                     "(owner/name:configuration where it has several)",
                 ),
@@ -68,7 +73,9 @@ class HubText:
                 parts[split] = loaded[found]
         if "train" not in parts:
             raise DataError(
-                Problem(f"data.source={self.name}: no split called train; it has {', '.join(map(str, loaded))}")
+                Problem(
+                    f"data.source={self.name}: no split called train; it has {', '.join(map(str, loaded))}"
+                )
             )
         return parts
 
@@ -92,7 +99,9 @@ class HubText:
                 if text is None:
                     continue
                 if not isinstance(text, str):
-                    faults.add(f"{self.column} is {type(text).__name__}, not text", f"{self.name}: row {number + 1}")
+                    faults.add(
+                        f"{self.column} is {type(text).__name__}, not text", f"{self.name}: row {number + 1}"
+                    )
                 elif text.strip():
                     yield text, True
         except OSError as error:
@@ -104,7 +113,9 @@ class HubText:
         for split, part in self._parts.items():
             info = getattr(part, "info", None)
             sources = sorted(getattr(info, "download_checksums", None) or {})
-            prints.append([split, getattr(part, "_fingerprint", None) if Path(self.name).is_dir() else sources])
+            prints.append(
+                [split, getattr(part, "_fingerprint", None) if Path(self.name).is_dir() else sources]
+            )
         return ["hub", self.name, self._revision(), prints]
 
     def _revision(self) -> str | None:
