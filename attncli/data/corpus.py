@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from attncli.data.cache import cache_folder, entry, is_complete, key_of
+from attncli.data.cache import cache_folder, entry, key_of
 from attncli.data.sources import Progress, Survey, TextSource, one_document, open_text
 from attncli.data.token_store import VERSION, TokenStore, write_store
 from attncli.data.tokenizers import MOST_TEXT, Tokenizer, train_tokenizer
 from attncli.errors import DataError, Problem
 from attncli.metrics.language import unigram_loss
 from attncli.recipe.pretrain import Objective, TextData, TextTokenizer
+
+PARTS = ("train", "validation")
 
 
 @dataclass
@@ -63,7 +65,7 @@ def prepare(
         tokenizer: the ``tokenizer`` section, or the tokeniser of a run that goes on.
         objective: decides whether text is kept verbatim (clm) or split into sentences, and which
             special tokens the tokeniser must have.
-        progress: called with what is being done, documents and bytes.
+        progress: called with what is being done, documents and bytes, for every document.
 
     Raises:
         DataError: the text or the tokeniser does not serve; all problems of the text at once.
@@ -110,9 +112,6 @@ def prepare(
     return corpus
 
 
-PARTS = ("train", "validation")
-
-
 def open_store(
     source: TextSource,
     split: str,
@@ -120,7 +119,7 @@ def open_store(
     sentences: bool,
     folder: Path,
     progress: Progress | None = None,
-    survey: object = None,
+    survey: Callable[[], object] | None = None,
 ) -> TokenStore:
     """The token store of a split, made when the cache does not have it.
 
@@ -129,7 +128,7 @@ def open_store(
     name = f"tokens-{key_of(VERSION, source.identity(), split, tokenizer.fingerprint, sentences)}"
 
     def build(aside: Path) -> None:
-        if callable(survey):
+        if survey is not None:
             survey()
         write_store(aside, source, split, tokenizer, sentences, progress)
 
@@ -137,6 +136,3 @@ def open_store(
     if len(store) == 0:
         raise DataError(Problem(f"{source.describe()}: the {split} part has no token"))
     return store
-
-
-__all__ = ["PARTS", "Corpus", "is_complete", "open_store", "prepare"]

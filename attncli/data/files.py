@@ -85,15 +85,30 @@ def split_of(relative: Path) -> str | None:
 
 def missing(path: Path, setting: str) -> Problem:
     """A path that is not there, with the nearest name beside it."""
+    near = near_path(path)
+    if near is not None:
+        hint = f"did you mean {near}?"
+    else:
+        names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else None
+        there = (
+            choices_hint("", sorted(names), "it holds", setting)
+            if names is not None
+            else "nor is that folder"
+        )
+        hint = f"looked in {path.parent.resolve()}; {there}"
+    return Problem(f"{setting}={path}: there is no such file or folder", hint=hint)
+
+
+def near_path(path: Path) -> Path | None:
+    """What may have been meant: the nearest name beside the first part of ``path`` that is not there."""
     parent = path.parent
     while not parent.exists() and parent != parent.parent:
         path, parent = parent, parent.parent
     names = sorted(p.name for p in parent.iterdir()) if parent.is_dir() else []
-    near = nearest(path.name, names)
-    if near is None:
-        near = next((n for n in names if n.lower().startswith(path.name.lower())), None)
-    hint = f"did you mean {parent / near}?" if near else choices_hint("", names, f"{parent} holds", setting)
-    return Problem(f"{setting}={path}: there is no such file or folder", hint=hint)
+    near = nearest(path.name, names) or next(
+        (n for n in names if n.lower().startswith(path.name.lower())), None
+    )
+    return parent / near if near else None
 
 
 def find_files(path: Path, setting: str = "data.source") -> Files:

@@ -212,7 +212,7 @@ class EvaluationBatches(Sequence[Batch]):
     ``for i in shard.mine(range(len(batches)))``.
 
     Args:
-        examples: with ``plan(..., whole=True)``-like completeness: no example left out.
+        examples: a plan that leaves no example out.
         seed: of the masks and all else that is drawn.
         most: at most so many batches, spread evenly; 0 is all.
     """

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from attncli.data import builtin
 from attncli.data.faults import Faults
-from attncli.data.files import Files, find_files, missing
-from attncli.data.formats import PIECE, Piece, cut_at, read_pieces
+from attncli.data.files import Files, find_files, missing, near_path
+from attncli.data.formats import Piece, read_pieces
 from attncli.data.hub import HubText, is_saved, may_be_hub_name
 from attncli.errors import DataError, Problem
 from attncli.recipe.pretrain import TextData
@@ -280,7 +280,8 @@ def _open(name: str, column: str, documents: str, setting: str) -> Origin:
     )
     if looks_like_path or setting != "data.source" or not may_be_hub_name(name):
         raise DataError(missing(path, setting))
-    return HubText(name, column, f"{str(missing(path, 'no file or folder')).partition('=')[2]}, ")
+    near = near_path(path)
+    return HubText(name, column, f"did you mean {near}? Or " if near else "")
 
 
 def open_text(section: TextData) -> TextSource:
@@ -311,6 +312,3 @@ def open_text(section: TextData) -> TextSource:
     if problems:
         raise DataError(*problems)
     return TextSource(origin, validation, section.limit)
-
-
-__all__ = ["PIECE", "Progress", "Survey", "TextSource", "cut_at", "one_document", "open_text"]

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -321,17 +322,18 @@ def test_unknown_name_says_what_was_tried(monkeypatch):
     def refuse(*args, **kwargs):
         raise ConnectionError("Couldn't reach the hub")
 
-    import datasets
+    import huggingface_hub
 
-    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", refuse)
     error = failure("someone/some-text")
     assert "there is no such file or folder" in str(error)
-    assert "not a hub data set that could be loaded: Couldn't reach the hub" in str(error)
+    assert "could be loaded from the hub: Couldn't reach the hub" in str(error)
     assert "--data PATH" in error.then
 
 
 def test_hub_names_are_streamed(monkeypatch):
     import datasets
+    import huggingface_hub
 
     asked = []
 
@@ -347,12 +349,16 @@ def test_hub_names_are_streamed(monkeypatch):
         )
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    monkeypatch.setattr("attncli.data.hub.HubText._revision", lambda self: "abc")
+    info = SimpleNamespace(sha="abc")
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda self, name, timeout: info)
     source = opened("someone/some-text:small")
     assert asked == [("someone/some-text", "small", True)]
     assert list(source.documents("validation")) == ["validation 0", "validation 1", "validation 2"]
     assert source.splits == ("train", "validation", "test")
-    assert json.dumps(source.identity()) == json.dumps(opened("someone/some-text:small").identity())
+    identity = json.dumps(source.identity())
+    assert identity == json.dumps(opened("someone/some-text:small").identity())
+    info.sha = "abd"
+    assert identity != json.dumps(opened("someone/some-text:small").identity())
     assert "no column 'body'" in str(failure("someone/some-text", column="body"))
 
 
