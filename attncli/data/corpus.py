@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from attncli.data.cache import cache_folder, entry, is_complete, key_of
+from attncli.data.cache import cache_folder, entry, key_of
 from attncli.data.sources import Progress, Survey, TextSource, one_document, open_text
 from attncli.data.token_store import VERSION, TokenStore, write_store
 from attncli.data.tokenizers import MOST_TEXT, Tokenizer, train_tokenizer
 from attncli.errors import DataError, Problem
 from attncli.metrics.language import unigram_loss
 from attncli.recipe.pretrain import Objective, TextData, TextTokenizer
+
+PARTS = ("train", "validation")
 
 
 @dataclass
@@ -63,7 +65,7 @@ def prepare(
         tokenizer: the ``tokenizer`` section, or the tokeniser of a run that goes on.
         objective: decides whether text is kept verbatim (clm) or split into sentences, and which
             special tokens the tokeniser must have.
-        progress: called with what is being done, documents and bytes.
+        progress: called with what is being done, documents and bytes, for every document.
 
     Raises:
         DataError: the text or the tokeniser does not serve; all problems of the text at once.
@@ -93,7 +95,9 @@ def prepare(
         tokenizer.require("pad", "cls", "sep", "mask", why=", which masked language models need")
     else:
         tokenizer.require("eos", why=", which ends a document")
-    stores = {split: open_store(source, split, tokenizer, sentences, folder, progress, survey) for split in PARTS}
+    stores = {
+        split: open_store(source, split, tokenizer, sentences, folder, progress, survey) for split in PARTS
+    }
     corpus = Corpus(source, tokenizer, stores["train"], stores["validation"])
     if objective.sentences == "next":
         for split, store in stores.items():
@@ -101,14 +105,11 @@ def prepare(
                 origin = source.other if split == "validation" and source.other is not None else source.origin
                 raise one_document(
                     origin,
-                    f"next-sentence prediction draws the second segment from another document (the {split} part "
-                    f"has {len(store.documents) - 1})",
+                    f"next-sentence prediction draws the second segment from another document "
+                    f"(the {split} part has {len(store.documents) - 1})",
                     "train.objective.sentences=none (no second objective)",
                 )
     return corpus
-
-
-PARTS = ("train", "validation")
 
 
 def open_store(
@@ -118,7 +119,7 @@ def open_store(
     sentences: bool,
     folder: Path,
     progress: Progress | None = None,
-    survey: object = None,
+    survey: Callable[[], object] | None = None,
 ) -> TokenStore:
     """The token store of a split, made when the cache does not have it.
 
@@ -127,7 +128,7 @@ def open_store(
     name = f"tokens-{key_of(VERSION, source.identity(), split, tokenizer.fingerprint, sentences)}"
 
     def build(aside: Path) -> None:
-        if callable(survey):
+        if survey is not None:
             survey()
         write_store(aside, source, split, tokenizer, sentences, progress)
 
@@ -135,6 +136,3 @@ def open_store(
     if len(store) == 0:
         raise DataError(Problem(f"{source.describe()}: the {split} part has no token"))
     return store
-
-
-__all__ = ["PARTS", "Corpus", "is_complete", "open_store", "prepare"]

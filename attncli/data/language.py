@@ -106,7 +106,9 @@ class MaskedExamples:
         self._special, self._starts = special, tokenizer.starts_word if objective.whole_word else None
         least = 5 if self.paired else 3
         if length < least:
-            raise DataError(Problem(f"model.length={length}: fewer than the {least} tokens of the shortest example"))
+            raise DataError(
+                Problem(f"model.length={length}: fewer than the {least} tokens of the shortest example")
+            )
 
     def plan(self, epoch: int, shelf: int, rng: np.random.Generator) -> Sequence[Any]:
         """Batches of a shelf, its rows shuffled."""
@@ -199,7 +201,9 @@ class MaskedExamples:
             chosen = choose_tokens(candidates, self.objective.mask, rng)
         else:
             chosen = choose_words(candidates, self._starts[tokens], self.objective.mask, rng)
-        batch["labels_at"], batch["labels"] = corrupt(tokens, chosen, tokenizer.mask_id, tokenizer.ordinary, rng)
+        batch["labels_at"], batch["labels"] = corrupt(
+            tokens, chosen, tokenizer.mask_id, tokenizer.ordinary, rng
+        )
         return {key: torch.from_numpy(value) for key, value in batch.items()}
 
 
@@ -228,7 +232,8 @@ class CausalExamples:
         if len(store) <= length:
             raise DataError(
                 Problem(
-                    f"the training text has {len(store)} tokens; model.length={length} needs {length + 1} at least",
+                    f"the training text has {len(store)} tokens; model.length={length} needs "
+                    f"{length + 1} at least",
                     hint="set a smaller model.length or give more text",
                 )
             )
@@ -307,8 +312,8 @@ def training_batches(
     if count < batch:
         raise DataError(
             Problem(
-                f"the training text of {len(store)} tokens makes {count} examples of {length} tokens, fewer than "
-                f"train.batch={batch}",
+                f"the training text of {len(store)} tokens makes {count} examples of {length} tokens, "
+                f"fewer than train.batch={batch}",
                 hint=f"set train.batch={max(count // 2, 1)} or a smaller model.length, or give more text",
             )
         )
@@ -330,5 +335,7 @@ def validation_batches(
     if objective.kind == "clm":
         examples: Any = CausalCover(store, length=length, batch=batch, stride=stride)
     else:
-        examples = MaskedExamples(store, tokenizer, length=length, batch=batch, objective=objective, whole=True)
+        examples = MaskedExamples(
+            store, tokenizer, length=length, batch=batch, objective=objective, whole=True
+        )
     return EvaluationBatches(examples, seed, most)
