@@ -28,7 +28,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = build_embeddings(config, segments=config.segments)
-        self.stack: LayerStack = build_stack(config)
+        self.stack: LayerStack = build_stack(config, causal=False)
         window = config.local_window
         self._window = Window(window, window) if self.stack.local else None  # kept: made dense once
 

@@ -85,7 +85,12 @@ class _Double(nn.Module):
 def _block(place, dropout=0.0):
     torch.manual_seed(1)
     return Block(
-        _Double(), FeedForward(8, 16), build_norm("layer", 8), build_norm("layer", 8), place=place, dropout=dropout
+        _Double(),
+        FeedForward(8, 16),
+        build_norm("layer", 8),
+        build_norm("layer", 8),
+        place=place,
+        dropout=dropout,
     )
 
 
@@ -129,7 +134,10 @@ def test_a_position_scheme_of_all_layers_is_stored_once():
         return block
 
     stack = LayerStack(make, 3, positions=[scheme])
-    assert [name for name in stack.state_dict() if "position" in name] == ["positions.0.weight", "positions.0.bias"]
+    assert [name for name in stack.state_dict() if "position" in name] == [
+        "positions.0.weight",
+        "positions.0.bias",
+    ]
     assert all(stack.block(i).attention.position is stack.positions[0] for i in range(3))
     stack.double()
     assert stack.block(2).attention.position.weight.dtype == torch.float64
