@@ -15,7 +15,7 @@ from attncli.models.parts import build_embeddings, build_stack
 
 
 class DecoderCache:
-    """Keys and values of every layer, ``batch`` rows, for decoding token by token. No gradients flow through it."""
+    """Keys and values of every layer, ``batch`` rows, for decoding token by token without gradients."""
 
     def __init__(self, batch: int, layers: Sequence[KeyValueCache]) -> None:
         self.batch = batch
@@ -65,7 +65,10 @@ class CausalLM(nn.Module):
         initialise(self, cutoff=config.init_cutoff, scale_residual=config.init_scale_residual)
 
     def gradient_checkpointing(self, on: bool = True) -> None:
-        """Whether training recomputes each block's activations in the backward pass: less memory, same numbers."""
+        """Whether training recomputes each block's activations in the backward pass.
+
+        Less memory for a third more time; the numbers stay the same, dropout included.
+        """
         self.stack.checkpointing = on
 
     def new_cache(self, batch: int, length: int) -> DecoderCache:

@@ -1,4 +1,4 @@
-"""Models from Hugging Face folders, as transformers' ``save_pretrained`` writes them: JSON and safetensors only."""
+"""Models from Hugging Face folders, as transformers' ``save_pretrained`` writes them."""
 
 from __future__ import annotations
 
@@ -287,7 +287,7 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
         pickles = sorted(path.name for path in folder.glob("*.bin"))
         hint = "save it with transformers' save_pretrained"
         if pickles:
-            hint = f"{pickles[0]} is a pickle, which could run code and is never opened: convert it where you trust it"
+            hint = f"{pickles[0]} is a pickle, which could run code: convert it yourself if you trust it"
         raise CheckpointError(
             Problem("there is no model.safetensors", where=str(folder), hint=hint),
             then=f'python -c "from transformers import AutoModelForPreTraining as M; '

@@ -39,10 +39,8 @@ def test_norms_are_their_formulas():
 def test_feed_forward_is_its_formula(activation, function, bias):
     net, x = FeedForward(8, 12, activation=activation, bias=bias), _x(2, 3, 8)
     inner = x @ net.expand.weight.T + (net.expand.bias if bias else 0)
-    if activation.endswith("glu"):
-        inner = function(inner[..., :12]) * inner[..., 12:]
-    else:
-        inner = function(inner)
+    gated = activation.endswith("glu")
+    inner = function(inner[..., :12]) * inner[..., 12:] if gated else function(inner)
     expected = inner @ net.contract.weight.T + (net.contract.bias if bias else 0)
     torch.testing.assert_close(net(x), expected, atol=1e-6, rtol=1e-5)
 
