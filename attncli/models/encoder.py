@@ -28,7 +28,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = build_embeddings(config, segments=config.segments)
-        self.stack: LayerStack = build_stack(config)
+        self.stack: LayerStack = build_stack(config, causal=False)
         window = config.local_window
         self._window = Window(window, window) if self.stack.local else None  # kept: made dense once
 
@@ -42,7 +42,7 @@ class Encoder(nn.Module):
     ) -> Tensor:
         """Tokens [B, T] to hidden states [B, T, C].
 
-        ``segments`` [B, T]: which sentence each token belongs to; unused by models without segment embeddings.
+        ``segments`` [B, T]: which sentence each token belongs to; unused without segment embeddings.
         ``keep`` bool [B, T]: False where a row is padded; what stands there changes nothing elsewhere.
         ``documents`` [B, T]: tokens see only those of the same number. ``positions`` [B, T].
         """
@@ -79,7 +79,10 @@ class MaskedLM(nn.Module):
         initialise(self, cutoff=config.init_cutoff, scale_residual=config.init_scale_residual)
 
     def gradient_checkpointing(self, on: bool = True) -> None:
-        """Whether training recomputes each block's activations in the backward pass: less memory, same numbers."""
+        """Whether training recomputes each block's activations in the backward pass.
+
+        Less memory for a third more time; the numbers stay the same, dropout included.
+        """
         self.encoder.stack.checkpointing = on
 
     def forward(
@@ -91,7 +94,7 @@ class MaskedLM(nn.Module):
         positions: Tensor | None = None,
         labels_at: Tensor | None = None,
     ) -> MaskedOutput:
-        """Logits over the vocabulary at ``labels_at`` [N], flat indices into B*T; everywhere where it is None.
+        """Logits over the vocabulary at ``labels_at`` [N], flat indices into B*T; everywhere if it is None.
 
         The other arguments as :meth:`Encoder.forward`.
         """

@@ -33,7 +33,9 @@ def test_greedy_follows_the_model():
     assert _text(generate(Counter().step, prompt, length=32, limit=4)) == [[3, 6, 1, 2], [5, 10, 9, 7]]
 
 
-@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=1.5), Sampling(1.0, top_k=3, top_p=0.9)])
+@pytest.mark.parametrize(
+    "sampling", [Sampling(), Sampling(temperature=1.5), Sampling(1.0, top_k=3, top_p=0.9)]
+)
 @pytest.mark.parametrize("size", [1, 5, 8, 20])
 def test_cached_equals_uncached_beyond_the_length_too(sampling, size):
     prompt = torch.randint(V, (2, size), generator=torch.Generator().manual_seed(size))
@@ -49,7 +51,10 @@ def test_cached_equals_uncached_beyond_the_length_too(sampling, size):
 
 def test_a_row_that_has_ended_waits_for_the_others():
     prompt = torch.tensor([[1, 2], [5, 0]])
-    assert _text(generate(Counter().step, prompt, length=32, limit=9, stop=[6, 7])) == [[3, 6, 6, 6], [5, 10, 9, 7]]
+    assert _text(generate(Counter().step, prompt, length=32, limit=9, stop=[6, 7])) == [
+        [3, 6, 6, 6],
+        [5, 10, 9, 7],
+    ]
 
 
 def test_tokens_come_as_soon_as_they_are_known():
@@ -100,7 +105,10 @@ def test_the_distribution_keeps_the_likeliest(seed, temperature, top_k, top_p):
 
 
 def test_draws_have_the_distribution():
-    sampling, logits = Sampling(temperature=0.7, top_k=4), torch.randn(1, V, generator=torch.Generator().manual_seed(1))
+    sampling, logits = (
+        Sampling(temperature=0.7, top_k=4),
+        torch.randn(1, V, generator=torch.Generator().manual_seed(1)),
+    )
     drawn = sampling.choose(logits.expand(20_000, V), torch.Generator().manual_seed(2))
     share = torch.bincount(drawn, minlength=V) / 20_000
     torch.testing.assert_close(share, sampling.probabilities(logits)[0], atol=0.015, rtol=0)
@@ -111,7 +119,9 @@ def test_a_tiny_temperature_does_not_overflow():
     assert probabilities.tolist() == [[0.0, 1.0, 0.0]]
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"temperature": float("nan")}])
+@pytest.mark.parametrize(
+    "wrong", [{"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"temperature": float("nan")}]
+)
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Sampling(**wrong)

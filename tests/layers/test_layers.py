@@ -39,10 +39,8 @@ def test_norms_are_their_formulas():
 def test_feed_forward_is_its_formula(activation, function, bias):
     net, x = FeedForward(8, 12, activation=activation, bias=bias), _x(2, 3, 8)
     inner = x @ net.expand.weight.T + (net.expand.bias if bias else 0)
-    if activation.endswith("glu"):
-        inner = function(inner[..., :12]) * inner[..., 12:]
-    else:
-        inner = function(inner)
+    gated = activation.endswith("glu")
+    inner = function(inner[..., :12]) * inner[..., 12:] if gated else function(inner)
     expected = inner @ net.contract.weight.T + (net.contract.bias if bias else 0)
     torch.testing.assert_close(net(x), expected, atol=1e-6, rtol=1e-5)
 
@@ -85,7 +83,12 @@ class _Double(nn.Module):
 def _block(place, dropout=0.0):
     torch.manual_seed(1)
     return Block(
-        _Double(), FeedForward(8, 16), build_norm("layer", 8), build_norm("layer", 8), place=place, dropout=dropout
+        _Double(),
+        FeedForward(8, 16),
+        build_norm("layer", 8),
+        build_norm("layer", 8),
+        place=place,
+        dropout=dropout,
     )
 
 
@@ -129,7 +132,10 @@ def test_a_position_scheme_of_all_layers_is_stored_once():
         return block
 
     stack = LayerStack(make, 3, positions=[scheme])
-    assert [name for name in stack.state_dict() if "position" in name] == ["positions.0.weight", "positions.0.bias"]
+    assert [name for name in stack.state_dict() if "position" in name] == [
+        "positions.0.weight",
+        "positions.0.bias",
+    ]
     assert all(stack.block(i).attention.position is stack.positions[0] for i in range(3))
     stack.double()
     assert stack.block(2).attention.position.weight.dtype == torch.float64

@@ -25,9 +25,9 @@ def _section(family="bert", size="tiny", *, attention=None, **model):
     [
         # Counts of the published checkpoints' architectures with their heads, from transformers.
         ("bert", "tiny", 30522, 512, False, 4.416698),
-        ("bert", "mini", 30522, 512, False, 11.201338),
+        ("bert", "mini", 30522, 512, False, 11.201594),
         ("bert", "small", 30522, 512, False, 28.795194),
-        ("bert", "medium", 30522, 512, False, 41.404986),
+        ("bert", "medium", 30522, 512, False, 41.404730),
         ("bert", "base", 30522, 512, True, 110.106428),
         ("bert", "large", 30522, 512, True, 336.226108),
         ("albert", "base", 30000, 512, True, 11.813810),
@@ -122,6 +122,8 @@ def test_everything_wrong_is_said_at_once():
 def test_rules_for_single_settings():
     with pytest.raises(RecipeError, match="even head width, not 12/4 = 3"):
         resolve(_section(width=12, attention={"heads": 4, "position": "rotary"}), vocabulary=50)
+    with pytest.raises(RecipeError, match="shaw does not go with"):
+        resolve(_section(attention={"mechanism": "additive", "position": "shaw"}), vocabulary=50)
     with pytest.raises(RecipeError, match="no sentence objective"):
         resolve(_section("gpt"), vocabulary=50, pair=True)
 
@@ -160,7 +162,9 @@ def test_windows_save_attention_flops():
     everywhere = model_flops(EncoderConfig(**_SMALL)).attention
     local = model_flops(EncoderConfig(**_SMALL, local_window=2, global_every=3)).attention
     assert local == everywhere // 3 + everywhere * 2 // 3 * 5 // 24
-    assert model_flops(DecoderConfig(**_SMALL, mechanism="window", window=2)).attention == everywhere * 3 // 24
+    assert (
+        model_flops(DecoderConfig(**_SMALL, mechanism="window", window=2)).attention == everywhere * 3 // 24
+    )
 
 
 def test_sizes_and_flops_need_no_torch():
