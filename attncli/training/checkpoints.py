@@ -77,7 +77,7 @@ class Checkpoint:
 
     def snapshots(self) -> dict[int, dict[str, Tensor]]:
         """Weights of the earlier checkpoints that the average is made of, by step."""
-        found = {}
+        found: dict[int, dict[str, Tensor]] = {}
         for path in sorted(self.path.glob("snapshot-*.safetensors")):
             found[int(path.stem.removeprefix("snapshot-"))] = read_tensors(path)
         return found
@@ -133,12 +133,13 @@ class Checkpoints:
                 write_weights(aside / MODEL, model)
                 if average is not None:
                     write_weights(aside / AVERAGE, model, average)
-                for snapshot, tensors in (snapshots or {}).items():
-                    self._write_snapshot(aside, snapshot, tensors, current=step)
+                noted: dict[str, Any] = {}
+                for at, tensors in (snapshots or {}).items():
+                    noted |= self._write_snapshot(aside, at, tensors, current=step)
                 save_tensors(aside / OPTIMIZER, optimizer)
                 write_json(aside / STATE, {"format": FORMAT, "step": step, **state})
                 files = {
-                    path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)}
+                    path.name: noted.get(path.name) or {"bytes": path.stat().st_size, "sha256": _digest(path)}
                     for path in sorted(aside.iterdir())
                 }
                 for name in files:
@@ -150,19 +151,24 @@ class Checkpoints:
             raise
         return Checkpoint(self.path(step))
 
-    def _write_snapshot(self, aside: Path, step: int, tensors: dict[str, Tensor], current: int) -> None:
+    def _write_snapshot(
+        self, aside: Path, step: int, tensors: dict[str, Tensor], current: int
+    ) -> dict[str, Any]:
+        """Write the snapshot of ``step``; what the manifest of an earlier checkpoint notes of it."""
         name = f"snapshot-{step:08d}.safetensors"
-        if step == current:
-            sources = [aside / MODEL]
-        else:
-            sources = [self.path(step) / MODEL, *(c.path / name for c in reversed(self.all()))]
-        for source in sources:
-            try:
-                os.link(source, aside / name)
-            except OSError:  # pruned, or a file system without links
+        origins = [(aside, MODEL)] if step == current else [(self.path(step), MODEL)]
+        origins += [(checkpoint.path, name) for checkpoint in reversed(self.all())]
+        for folder, file in origins:
+            if not (folder / file).exists():  # pruned
                 continue
-            return
+            try:
+                os.link(folder / file, aside / name)
+            except OSError:  # a file system without links
+                shutil.copyfile(folder / file, aside / name)
+            # not hashed anew where it was before: damage since then must not pass for sound
+            return {} if step == current else {name: read_json(folder / MANIFEST)["files"][file]}
         save_tensors(aside / name, tensors)
+        return {}
 
     def _put(self, aside: Path, path: Path) -> None:
         """Rename ``aside`` to ``path``. An older folder of that name makes room, and is put back by
@@ -238,7 +244,7 @@ class Checkpoints:
         wanted = {checkpoint.step for checkpoint in last}
         for checkpoint in last:
             with contextlib.suppress(CheckpointError):  # damaged on the disk since
-                best = checkpoint.state().get("best")
+                best = checkpoint.state()["progress"]["best"]
                 if best:
                     wanted.add(best["step"])
         for checkpoint in every:

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from attncli.training import Checkpoints, load_weights
-from attncli.training.averaging import LastAverage, MovingAverage, build_average
 from torch import nn
 from training_tasks import Regression, train
+
+from attncli.training import Checkpoints, load_weights
+from attncli.training.averaging import LastAverage, MovingAverage, build_average
 
 
 def walk(model, average, steps, snapshot_every=0):
@@ -48,11 +49,16 @@ def test_applied_swaps_in_and_out_exactly(kind):
     average = build_average(kind, model, decay=0.9, count=2)
     walk(model, average, 20, snapshot_every=5)
     before, place = model.weight.detach().clone(), model.weight.data_ptr()
-    with pytest.raises(ZeroDivisionError), average.applied():
-        held = before if kind == "none" else average.value()["weight"]
-        assert torch.equal(model.weight, held)
-        assert kind == "none" or not torch.equal(model.weight, before)
-        raise ZeroDivisionError  # an evaluation that fails must not leave the average behind
+
+    def fail():
+        with average.applied():
+            held = before if kind == "none" else average.value()["weight"]
+            assert torch.equal(model.weight, held)
+            assert kind == "none" or not torch.equal(model.weight, before)
+            raise ZeroDivisionError  # an evaluation that fails must not leave the average behind
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert torch.equal(model.weight, before)
     assert model.weight.data_ptr() == place
 

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 import training_tasks
+from training_tasks import train
+
 from attncli.errors import Interrupted
 from attncli.training import Checkpoints, RunFolder, read_records
-from training_tasks import train
 
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["training_tasks", "attncli.training.loop", "torch._dynamo"])
@@ -54,7 +55,7 @@ def finish(path, kind, **more):
 
 
 def outcome(path):
-    """All that must be equal: every byte of weights, optimiser and metrics, and the state but for the clock."""
+    """All that must be equal: every byte of tensors and metrics, and the state but for the clock."""
     run = RunFolder.open(path)
     last = Checkpoints(run).all()[-1]
     files = {p.name: p.read_bytes() for p in last.path.glob("*.safetensors")}

@@ -3,12 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from training_tasks import Regression, Tokens, section
+
 from attncli.errors import CheckpointError
 from attncli.training.muon import Muon, orthogonalise
 from attncli.training.optimizers import Optimizers, clip_gradients
 from attncli.training.task import hidden_matrices
-from torch import nn
-from training_tasks import Regression, Tokens, section
 
 
 def newton_schulz(matrix):

@@ -6,10 +6,11 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from training_tasks import new_run
+
 from attncli.errors import CheckpointError, RecipeError
 from attncli.training import RunFolder, read_records
 from attncli.training.records import Records
-from training_tasks import new_run
 
 
 def create(root, path=None):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
+
 from attncli.recipe.sections import ScheduleSection
 from attncli.training.schedules import rate_share, warmup_steps
 

@@ -181,7 +181,7 @@ TASKS = {"regression": Regression, "tokens": Tokens}
 def section(**values):
     """Settings of a short run."""
     given = {
-        "steps": 40,
+        "steps": 30,
         "batch": 12,
         "evaluate_every": 10,
         "log_every": 4,
