@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attncli.data.cache import cache_folder, entry, key_of
+from attncli.data.faults import Faults
 from attncli.data.sources import Progress, Survey, TextSource, one_document, open_text
 from attncli.data.token_store import VERSION, TokenStore, write_store
 from attncli.data.tokenizers import MOST_TEXT, Tokenizer, train_tokenizer
@@ -136,3 +137,37 @@ def open_store(
     if len(store) == 0:
         raise DataError(Problem(f"{source.describe()}: the {split} part has no token"))
     return store
+
+
+def measured_store(
+    data: TextData,
+    tokenizer: Tokenizer,
+    objective: Objective,
+    *,
+    split: str | None = None,
+    source: str | None = None,
+    progress: Progress | None = None,
+) -> TokenStore:
+    """Text to measure a finished model on: a ``split`` of its own data, or all of another ``source``.
+
+    A source with a test part is measured on that, else on its validation part, else as a whole.
+
+    Raises:
+        DataError: no such split or source, or bad text.
+    """
+    text = open_text(data if source is None else data.model_copy(update={"source": source}))
+    if source is not None:
+        text = TextSource(text.origin, 0.0)
+        split = next((part for part in ("test", "validation") if part in text.origin.splits), "train")
+    elif split not in text.splits:
+        near = f"there are {', '.join(text.splits)}"
+        raise DataError(Problem(f"{text.describe()}: there is no part {split!r}", hint=near))
+
+    def survey() -> None:
+        faults = Faults()
+        for _ in text.pieces(split, faults):
+            pass
+        faults.check()
+
+    folder = cache_folder(data.cache)
+    return open_store(text, split, tokenizer, objective.kind == "mlm", folder, progress, survey)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from attncli import console
 from attncli.attention import Causal, choices, explain_choice, restore_choices
-from attncli.data.corpus import Corpus, prepare
+from attncli.data.corpus import Corpus, measured_store, prepare
 from attncli.data.language import training_batches, validation_batches
 from attncli.data.order import EpochBatches, EvaluationBatches
 from attncli.data.tokenizers import Tokenizer
@@ -146,6 +147,15 @@ class PretrainTask(Task):
         if self.pair:
             metrics |= {"pair_loss": mean["pair"], PAIR_METRIC[self.pair]: mean["pair right"]}
         return metrics
+
+    def measure_on(self, *, split: str | None = None, source: str | None = None) -> None:
+        """Evaluate on another part of the run's data, or on another source, from now on."""
+        recipe = self.recipe
+        with _Watch() as watch:
+            store = measured_store(
+                recipe.data, self.tokenizer, recipe.train.objective, split=split, source=source, progress=watch
+            )
+        self.corpus = replace(self.corpus, validation=store)
 
     # What the machine decided
 
