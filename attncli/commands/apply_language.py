@@ -7,9 +7,7 @@ from typing import Any
 
 from attncli import console
 from attncli.commands.trained import load_task, open_run, read_inputs, want_inputs
-from attncli.decoding import Sampling
 from attncli.errors import DataError, Problem, RecipeError
-from attncli.tasks.language_use import continue_text, fill_masks, mask_of
 
 
 def apply(
@@ -37,12 +35,16 @@ def apply(
         return
     if greedy and (temperature or top_k or top_p):
         raise RecipeError("--greedy takes the likeliest token: --temperature, --top-k and --top-p have no effect with it")
+    from attncli.decoding import Sampling
+
     sampling = Sampling() if greedy else Sampling(0.8 if temperature is None else temperature, top_k or 0, top_p or 1.0)
     task, _ = load_task(run, loaded, data=False)
     _continue(task, inputs, sampling, max_tokens or 200, seed)
 
 
 def _fill(task: Any, inputs: list[str], count: int) -> None:
+    from attncli.tasks.language_use import fill_masks, mask_of
+
     answers = []
     for place, text in read_inputs(inputs):
         try:
@@ -62,6 +64,8 @@ def _fill(task: Any, inputs: list[str], count: int) -> None:
 
 
 def _continue(task: Any, inputs: list[str], sampling: Sampling, limit: int, seed: int | None) -> None:
+    from attncli.tasks.language_use import continue_text
+
     answers = []
     for place, prompt in read_inputs(inputs):
         console.result(prompt, end="")

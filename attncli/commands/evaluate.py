@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import time
 
-import torch
-
 from attncli import console
 from attncli.commands.shared import check_requirements, parse_requirements, present
 from attncli.commands.trained import load_task, open_run, say_run
 from attncli.errors import RecipeError
-from attncli.training import World, choose_arithmetic
 
 
 def main(first: str, *, split: str | None = None, data: str | None = None, require: list[str] | None = None) -> None:
@@ -20,6 +17,10 @@ def main(first: str, *, split: str | None = None, data: str | None = None, requi
         raise RecipeError("--split is a part of the run's own data; --data names other data: give one")
     run, loaded = open_run("evaluate", first)
     say_run(run)
+    import torch
+
+    from attncli.training import World, choose_arithmetic
+
     task, device = load_task(run, loaded, data=True)
     if split or data:
         task.measure_on(split=split, source=data)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from attncli import console
-from attncli.attention import record
 from attncli.commands.trained import load_task, open_run, read_inputs, want_inputs
 from attncli.errors import DataError, Problem
-from attncli.reports.attention_map import draw_maps, head_figures
-from attncli.tasks.language_use import tokens_of
 
 
 def main(first: str, inputs: list[str], *, out: Path | None = None) -> None:
     """Draw the attention maps of a run for each input text."""
     run, loaded = open_run("inspect", first)
     want_inputs(inputs, f"attn inspect {first} 'A sentence.'")
+    import torch
+
+    from attncli.attention import record
+    from attncli.reports.attention_map import draw_maps, head_figures
+    from attncli.tasks.language_use import tokens_of
+
     task, _ = load_task(run, loaded, data=False)
     texts = list(read_inputs(inputs))
     found = []

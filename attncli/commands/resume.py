@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from attncli import console
 from attncli.commands.shared import check_metric_names, parse_requirements
-from attncli.commands.trained import TASKS, open_run
+from attncli.commands.trained import open_run, task_class
 from attncli.errors import RecipeError
-from attncli.ops.allocator import keep_freed_memory
 from attncli.recipe.presenting import to_yaml
 
 _FREE = ("train.steps", "train.keep", "train.log_every", "train.device", "train.threads", "train.accumulate",
@@ -29,13 +28,14 @@ def main(first: str, settings: list[str], *, require: list[str] | None = None) -
             f"{run.path} is finished after {steps} steps", then=f"attn resume {run.path} train.steps={2 * steps}"
         )
     from attncli.commands.training import run_to_end
+    from attncli.ops.allocator import keep_freed_memory
     from attncli.tasks.language_metrics import metric_names
     from attncli.training import World
 
     check_metric_names(requirements, metric_names(loaded.recipe))
     keep_freed_memory()
     world = World.join()
-    task = TASKS[run.info["command"]].build(loaded.recipe, run.path)
+    task = task_class(run.info["command"]).build(loaded.recipe, run.path)
     if settings:
         world.first(lambda: run.replace_recipe(to_yaml(loaded.recipe)))
     console.say(f"resuming {run.path}")

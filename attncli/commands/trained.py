@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from attncli import console
-from attncli.commands.shared import find_run
-from attncli.data.tokenizers import Tokenizer
+from attncli.commands import shared
 from attncli.errors import DataError, Problem, RecipeError
-from attncli.ops.allocator import keep_freed_memory
 from attncli.recipe.loading import LoadedRecipe, load_recipe
-from attncli.tasks.pretrain import PretrainTask
-from attncli.training import RunFolder, load_weights, resolve_device, restore_weights, set_threads
 
-TASKS = {"pretrain": PretrainTask}
-"""Command to task class."""
+if TYPE_CHECKING:
+    import torch
+
+    from attncli.training import RunFolder
+
+TASKS = {"pretrain": ("attncli.tasks.pretrain", "PretrainTask")}
+"""Command to module and class of its task; imported when a run is used."""
 
 
-def open_run(command: str, first: str | Path, settings: list[str] | None = None) -> tuple[RunFolder, LoadedRecipe]:
-    """The run folder that ``first`` names and its recipe, with ``settings`` laid over it."""
-    run = RunFolder.open(find_run(command, str(first)))
+def task_class(command: str) -> Any:
+    """The task of a command."""
+    module, name = TASKS[command]
+    return getattr(importlib.import_module(module), name)
+
+
+def open_run(
+    command: str, first: str | Path, settings: list[str] | None = None
+) -> tuple[RunFolder, LoadedRecipe]:
+    """The run folder that ``first`` names and its recipe, with ``settings`` laid over it. No torch."""
+    run = shared.open_run(shared.find_run(command, str(first)))
     return run, load_recipe(run.info["command"], run.recipe_file, settings)
 
 
 def load_task(run: RunFolder, loaded: LoadedRecipe, *, data: bool) -> tuple[Any, torch.device]:
     """The task of ``run`` with its best weights, in eval mode; with its data only where ``data``."""
+    from attncli.data.tokenizers import Tokenizer
+    from attncli.ops.allocator import keep_freed_memory
+    from attncli.training import load_weights, resolve_device, restore_weights, set_threads
+
     keep_freed_memory()
     weights = load_weights(run)
-    kind = TASKS[run.info["command"]]
+    kind = task_class(run.info["command"])
     task = kind.build(loaded.recipe, run.path) if data else kind(loaded.recipe, Tokenizer.load(run.path), None)
     restore_weights(task.model, weights, f"{run.path}")
     settings = loaded.recipe.train

@@ -16,7 +16,7 @@ from attncli.data.corpus import Corpus, measured_store, prepare
 from attncli.data.language import training_batches, validation_batches
 from attncli.data.order import EpochBatches, EvaluationBatches
 from attncli.data.tokenizers import Tokenizer
-from attncli.metrics.language import Totals, bits_per_byte, means, perplexity, unigram_loss
+from attncli.metrics.language import Totals, bits_per_byte, means, perplexity
 from attncli.models.build import build_model
 from attncli.models.families import resolve
 from attncli.models.flops import model_flops
@@ -127,8 +127,7 @@ class PretrainTask(Task):
                 totals.add(name, loss, counts[name])
                 totals.add(f"{name} right", right, counts[name])
         mean = means(shard.sum(totals.values))
-        train, measured = self.corpus.train, self.corpus.validation
-        unigram = unigram_loss(train.counts, measured.counts)
+        measured, unigram = self.corpus.validation, self.corpus.unigram_loss()
         if self.causal:
             return {
                 "loss": mean["next"],
