@@ -101,14 +101,16 @@ def missing(path: Path, setting: str) -> Problem:
 
 def near_path(path: Path) -> Path | None:
     """What may have been meant: the nearest name beside the first part of ``path`` that is not there."""
-    parent = path.parent
+    whole, parent = path, path.parent
     while not parent.exists() and parent != parent.parent:
         path, parent = parent, parent.parent
     names = sorted(p.name for p in parent.iterdir()) if parent.is_dir() else []
-    near = nearest(path.name, names) or next(
-        (n for n in names if n.lower().startswith(path.name.lower())), None
-    )
-    return parent / near if near else None
+    begun = (name for name in names if name.lower().startswith(path.name.lower()))
+    near = nearest(path.name, names) or next(begun, None)
+    if near is None:
+        return None
+    meant = parent / near / whole.relative_to(path)
+    return meant if meant.exists() else parent / near
 
 
 def find_files(path: Path, setting: str = "data.source") -> Files:

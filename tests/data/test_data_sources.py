@@ -223,6 +223,9 @@ def test_missing_path_names_its_nearest_sibling(tmp_path):
     error = failure(tmp_path / "corpsu.txt")
     assert "there is no such file or folder" in str(error)
     assert f"did you mean {tmp_path / 'corpus.txt'}?" in str(error)
+    (tmp_path / "texts").mkdir()
+    write(tmp_path / "texts/a.txt", DOCUMENTS)
+    assert f"did you mean {tmp_path / 'texts/a.txt'}?" in str(failure(tmp_path / "tests/a.txt"))
     error = failure(tmp_path / "corpus.txt", validation=str(tmp_path / "no.txt"))
     assert "data.validation=" in str(error)
     both = failure(tmp_path / "corpsu.txt", validation=str(tmp_path / "no.txt"))
@@ -394,7 +397,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, len(corpus.tra
 @pytest.mark.parametrize("kind", ["mlm", "clm"])
 def test_memory_does_not_grow_with_the_corpus(tmp_path, kind):
     peak = {}
-    for size in (4, 100) if kind == "clm" else (4, 24):
+    for size in (4, 60) if kind == "clm" else (4, 16):
         path = tmp_path / f"{size}.txt"
         block = "".join(
             f"Line {i} tells of rivers and of stones.\n" + "\n" * (i % 9 == 0) for i in range(25_000)
