@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from attncli.errors import CheckpointError, Problem
+from attncli.errors import CheckpointError, Problem, RecipeError
 from attncli.models.build import build_model
 from attncli.models.config import DecoderConfig, EncoderConfig
 from attncli.models.decoder import CausalLM
@@ -192,6 +192,8 @@ def read_config(folder: str | Path) -> tuple[str, EncoderConfig | DecoderConfig]
         return raw["model_type"], _ARCHITECTURES[architecture](raw, architecture)
     except KeyError as error:
         raise CheckpointError(Problem(f"setting {error.args[0]!r} is missing", where=str(path))) from None
+    except (TypeError, AttributeError) as error:
+        raise CheckpointError(Problem(f"a setting has the wrong type: {error}", where=str(path))) from None
 
 
 def load_huggingface(folder: str | Path) -> MaskedLM | CausalLM:
@@ -216,8 +218,13 @@ def load_huggingface(folder: str | Path) -> MaskedLM | CausalLM:
             tensors.setdefault(name, tensors[head])
             del tensors[head]
     entries = weight_names(model_type, config)
-    with torch.device("meta"):
-        model = build_model(config)
+    try:
+        with torch.device("meta"):
+            model = build_model(config)
+    except (RecipeError, TypeError, RuntimeError, ZeroDivisionError) as error:
+        raise CheckpointError(
+            Problem(f"its settings make no model: {error}", where=str(folder / "config.json"))
+        ) from None
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
     problems: list[str] = []

@@ -218,6 +218,9 @@ def test_a_pickle_is_never_opened(tmp_path):
         ({"hidden_act": "mish"}, "mish"),
         ({"is_decoder": True}, "is_decoder"),
         ({"hidden_size": None}, "hidden_size"),
+        ({"hidden_size": 33}, "33"),
+        ({"hidden_size": "wide"}, "make no model"),
+        ({"num_attention_heads": 0}, "make no model"),
     ],
 )
 def test_a_foreign_configuration_is_refused(tmp_path, change, message):
