@@ -114,7 +114,16 @@ def measure(
                     for name, timing in timed.items()
                 ]
                 chosen, reason = explain_choice(
-                    *inputs, Causal() if causal else None, mechanism=mechanism, backend=backend
+                    batch,
+                    heads,
+                    length,
+                    head_dim=head_width,
+                    dtype=types[precision],
+                    device=device,
+                    mask=Causal() if causal else None,
+                    grad=backward,
+                    mechanism=mechanism,
+                    backend=backend,
                 )
                 yield {"length": length, "backend": chosen, "reason": reason}, rows
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attncli.models.build import language_model
-from attncli.models.flops import training_flops
+from attncli.models.families import resolve
+from attncli.models.flops import model_flops
 from attncli.recipe.bench import BenchTrainRecipe
 
 
@@ -88,8 +89,6 @@ def transformers_step(
 ) -> Callable[[], None]:
     """A step of ``transformers``' BertForMaskedLM of the same dimensions, with ``attention`` eager or sdpa."""
     from transformers import BertConfig, BertForMaskedLM
-
-    from attncli.models.families import resolve
 
     size = resolve(recipe.model, vocabulary=recipe.tokenizer.vocabulary, pad_id=0)
     torch.manual_seed(recipe.train.seed)
@@ -173,11 +172,10 @@ def parts(step: Callable[[], None], device: torch.device, rounds: int = 3) -> di
 
 def flops_a_step(recipe: BenchTrainRecipe) -> float:
     """Model FLOPs of one step: forward and backward, logits where a label is, nothing recomputed."""
-    from attncli.models.families import resolve
-
     size = resolve(recipe.model, vocabulary=recipe.tokenizer.vocabulary, pad_id=0)
-    masked = max(1, round(recipe.train.objective.mask * recipe.train.batch * recipe.model.length))
-    return training_flops(size, batch=recipe.train.batch, length=recipe.model.length, predicted=masked)
+    batch, length = recipe.train.batch, recipe.model.length
+    masked = max(1, round(recipe.train.objective.mask * batch * length))
+    return batch * model_flops(size, tokens=length, predicted=masked / batch).step
 
 
 def table(

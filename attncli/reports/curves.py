@@ -1,71 +1,80 @@
-"""The picture of a training run: losses, evaluations and the learning rate over the steps."""
+"""The curves of a run: loss, learning rate and evaluation over the steps, as a picture."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from attncli.training.files import disk_errors, read_json
 from attncli.training.records import read_records
 
 
-def draw_curves(run: Path, goal: str = "loss") -> Path:
-    """Draw ``curves.png`` into the run folder from its ``metrics.jsonl``; gives the picture's path.
+def draw_curves(run: Path) -> Path | None:
+    """Draw ``metrics.jsonl`` of the folder ``run`` to ``curves.png`` there; its path, None without lines.
 
-    Left: training loss by logged step and the evaluated ``goal`` with its best point. Middle: the other
-    evaluated shares (accuracies). Right: learning rate and gradient norm.
+    One panel holds the training loss with its terms, one the learning rate with the gradient norm, and
+    one each metric of the evaluations, the best marked.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     records = read_records(run / "metrics.jsonl")
-    steps = [r for r in records if "learning_rate" in r]
-    evaluations = [(r["step"], r["evaluation"]) for r in records if "evaluation" in r]
-    shares = sorted({name for _, metrics in evaluations for name in metrics if name.endswith("accuracy")})
-    figure, axes = plt.subplots(1, 2 + bool(shares), figsize=(5.2 * (2 + bool(shares)), 3.8), layout="constrained")
-    left, right = axes[0], axes[-1]
-    if steps:
-        left.plot([r["step"] for r in steps], [r["loss"] for r in steps], color="0.6", lw=1, label="training loss")
-        right.plot([r["step"] for r in steps], [r["learning_rate"] for r in steps], color="C0")
-        right.set_ylabel("learning rate", color="C0")
-        norms = right.twinx()
-        norms.plot([r["step"] for r in steps], [r["gradient_norm"] for r in steps], color="C1", lw=0.8, alpha=0.7)
-        norms.set_ylabel("gradient norm", color="C1")
-        norms.set_ylim(bottom=0)
-    if evaluations:
-        _evaluated(left, evaluations, goal)
-    if shares:
-        for name in shares:
-            values = [metrics.get(name) for _, metrics in evaluations]
-            axes[1].plot([step for step, _ in evaluations], values, marker=".", label=name.replace("_", " "))
-        axes[1].set_ylim(0, 1)
-        axes[1].set_ylabel("share right, validation")
-        axes[1].legend(frameon=False, fontsize=8)
-    left.set_ylabel("nats")
-    left.legend(frameon=False, fontsize=8)
-    for axis in axes:
+    logged = [r for r in records if "loss" in r]
+    evaluations = [r for r in records if "evaluation" in r]
+    metrics = list(dict.fromkeys(name for r in evaluations for name in r["evaluation"]))
+    if not logged and not metrics:
+        return None
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = 2 + len(metrics)
+    columns = min(3, panels)
+    rows = -(-panels // columns)
+    figure = Figure(figsize=(4.6 * columns, 3.2 * rows), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    _draw_losses(axes[0], logged)
+    _draw_rates(axes[1], logged)
+    best = read_json(run / "best.json") if (run / "best.json").exists() else {}
+    for axis, name in zip(axes[2:], metrics, strict=False):
+        _draw_metric(axis, name, evaluations, best)
+    for axis in axes[:panels]:
         axis.set_xlabel("step")
-        axis.grid(alpha=0.25)
-        axis.set_xlim(left=0)
-    figure.suptitle(run.name, fontsize=10)
+        axis.grid(alpha=0.3)
+    for axis in axes[panels:]:
+        axis.remove()
+    figure.suptitle(run.name)
     path = run / "curves.png"
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    with disk_errors(str(path)):
+        aside = run / ".tmp-curves.png"
+        figure.savefig(aside, format="png")
+        aside.replace(path)
     return path
 
 
-def _evaluated(axis: Any, evaluations: list[tuple[int, dict[str, float]]], goal: str) -> None:
-    """Evaluations of ``goal``, with the best one marked, and the unigram baseline where there is one."""
-    steps = [step for step, _ in evaluations]
-    values = [metrics[goal] for _, metrics in evaluations]
-    axis.plot(steps, values, color="C0", marker="o", ms=3, label=f"validation {goal}")
-    best = min(range(len(values)), key=values.__getitem__)
-    axis.annotate(
-        f"{values[best]:.3f}", (steps[best], values[best]), textcoords="offset points", xytext=(0, -12), ha="center"
-    )
-    if "masked_loss" in evaluations[-1][1] and goal != "masked_loss":
-        axis.plot(steps, [m["masked_loss"] for _, m in evaluations], color="C2", ls="--", lw=1, label="masked loss")
-    baseline = evaluations[-1][1].get("unigram_loss")
-    if baseline:
-        axis.axhline(baseline, color="C3", ls=":", lw=1, label="unigram baseline")
+def _draw_losses(axis: Any, logged: list[dict[str, Any]]) -> None:
+    terms = [name for name in (logged[0] if logged else {}) if name.startswith("loss/")]
+    for name in ["loss", *terms]:
+        points = [(r["step"], r[name]) for r in logged if r.get(name) is not None]
+        axis.plot(
+            *zip(*points, strict=True), label=name.removeprefix("loss/"), lw=1.6 if name == "loss" else 1
+        )
+    axis.set_title("training loss")
+    if terms:
+        axis.legend()
+
+
+def _draw_rates(axis: Any, logged: list[dict[str, Any]]) -> None:
+    steps = [r["step"] for r in logged]
+    axis.plot(steps, [r["learning_rate"] for r in logged], color="tab:green")
+    axis.set_title("learning rate (green), gradient norm (grey)")
+    beside = axis.twinx()
+    beside.plot(steps, [r["gradient_norm"] for r in logged], color="grey", lw=0.8, alpha=0.7)
+
+
+def _draw_metric(axis: Any, name: str, evaluations: list[dict[str, Any]], best: dict[str, Any]) -> None:
+    points = [(r["step"], r["evaluation"][name]) for r in evaluations]
+    points = [(step, value) for step, value in points if value is not None]
+    if points:
+        axis.plot(*zip(*points, strict=True), marker=".", color="tab:orange")
+    axis.set_title(name)
+    if best.get("metric") == name:
+        axis.axvline(best["step"], color="black", ls=":", lw=1)
+        axis.set_title(f"{name} (best {best['value']:.4g} at step {best['step']:,})")

@@ -137,7 +137,8 @@ class Loop:
         self.average = build_average(
             settings.average, model, decay=settings.ema_decay, count=settings.average_last
         )
-        self.objective = build_objective(task, world.size)
+        with self.arithmetic.autocast(self.device):
+            self.objective = build_objective(task, world, self.device, settings.accumulate)
         self.batches = task.batches()
         self.checkpoints = Checkpoints(run)
         self.progress = Progress(steps=settings.steps)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from attncli.training.distributed import World
 from attncli.training.task import Batch, Task
 
 
@@ -27,16 +29,31 @@ class Objective(nn.Module):
         return loss, torch.stack([terms[name].detach().double() for name in scales])
 
 
-def build_objective(task: Task, processes: int) -> nn.Module:
-    """The objective, wrapped for several processes."""
+def build_objective(task: Task, world: World, device: torch.device, rounds: int) -> nn.Module:
+    """The objective, wrapped for several processes.
+
+    One part is run forward and backward before: DDP must be told whether some parameters get no
+    gradient, and looks for them in every step then.
+    """
     objective = Objective(task)
-    if processes == 1:
+    if world.size == 1:
         return objective
-    return nn.parallel.DistributedDataParallel(
+    buffers = [(buffer, buffer.clone()) for buffer in task.model.buffers()]
+    (part,) = task.batches().next(world.parts(rounds)[:1], world.size * rounds)
+    objective(move(part, device), dict.fromkeys(task.counts(part), 1.0))[0].backward()
+    unused = [p for p in objective.parameters() if p.requires_grad and p.grad is None]
+    objective.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        for buffer, before in buffers:
+            buffer.copy_(before)
+    (unused_somewhere,) = world.add([float(len(unused))])
+    engine = nn.parallel.DistributedDataParallel
+    renamed = "forward_sync_buffers" in inspect.signature(engine).parameters  # in PyTorch 2.13
+    return engine(
         objective,
-        broadcast_buffers=False,
         gradient_as_bucket_view=True,
-        find_unused_parameters=True,  # a part may lack a loss term, and with it a head
+        find_unused_parameters=unused_somewhere > 0,
+        **{"forward_sync_buffers" if renamed else "broadcast_buffers": False},
     )
 
 

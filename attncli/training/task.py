@@ -95,7 +95,8 @@ class Task(ABC):
         """Loss terms **summed** over this part, scalar tensors under the same keys as ``counts``.
 
         The training loss is the sum of ``losses[k] / counts[k]`` with global counts. Called under
-        autocast, on tensors already on the model's device. PyTorch's global generators have been seeded
+        autocast, on tensors already on the model's device. What takes part does not depend on the data:
+        a term that a part has nothing of is a zero with a graph. PyTorch's global generators have been seeded
         for this part of this step, so dropout is free to draw from them.
         """
 

@@ -101,7 +101,7 @@ class Regression(Task):
         total = {"error": 0.0, "count": 0.0}
         for start in shard.mine(range(192, 256, 8)):
             x, y = self.x[start : start + 8], self.y[start : start + 8]
-            total["error"] += float((self.model(x).float() - y).pow(2).sum())
+            total["error"] += (self.model(x).float() - y).pow(2).sum().item()
             total["count"] += len(x)
         total = shard.sum(total)
         return {"error": total["error"] / total["count"]}
@@ -175,7 +175,23 @@ class Tokens(Task):
         return {"accuracy": total["right"] / total["count"]}
 
 
-TASKS = {"regression": Regression, "tokens": Tokens}
+class Exploding(Regression):
+    """Its seventeenth loss is not finite."""
+
+    def losses(self, batch):
+        loss = super().losses(batch)["square"]
+        return {"square": loss * (float("nan") if len(self.seen) == 17 else 1.0)}
+
+
+class Partial(Tokens):
+    """A parameter of its model takes no part."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.model.spare = nn.Linear(3, 3)
+
+
+TASKS = {"regression": Regression, "tokens": Tokens, "exploding": Exploding, "partial": Partial}
 
 
 def section(**values):
