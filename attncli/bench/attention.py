@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 
 from attncli.attention import Causal, attend, explain_choice
 from attncli.bench.memory import peak_memory
-from attncli.bench.timing import Timing, interleave
+from attncli.bench.timing import interleave
 
 _QUADRATIC_LIMIT = 2**31  # bytes of scores above which the plain formula is left out
 
@@ -42,7 +43,10 @@ def plain(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
     return scores.softmax(-1) @ v
 
 
-def cases(causal: bool, mechanism: str, backend: str) -> dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]]:
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def cases(causal: bool, mechanism: str, backend: str) -> dict[str, Attend]:
     """The core as users get it, and what they could have called themselves."""
     mask = Causal() if causal else None
     return {
@@ -94,7 +98,7 @@ def measure(
                 grad = torch.randn(shape, device=device, dtype=types[precision])
                 quadratic = batch * heads * length**2 * inputs[0].element_size()
                 run = {
-                    name: (lambda call=call: _step(call, inputs, grad, backward))
+                    name: partial(_step, call, inputs, grad, backward)
                     for name, call in named.items()
                     if not (name == "plain formula" and quadratic > _QUADRATIC_LIMIT)
                 }
@@ -157,5 +161,3 @@ def as_json(rows: list[Row]) -> list[dict[str, Any]]:
     """Rows as plain values."""
     return [asdict(row) for row in rows]
 
-
-__all__ = ["Row", "Timing", "as_json", "cases", "growth", "measure", "plain"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attncli.bench.remote import Remote
 from attncli.models.build import language_model
 from attncli.models.families import resolve
 from attncli.models.flops import model_flops
@@ -84,12 +86,12 @@ def ours(
     return _stepper(model, loss, recipe, device, precision, fused=True)
 
 
-def transformers_step(
-    recipe: BenchTrainRecipe, batch: StepBatch, device: torch.device, precision: str, attention: str
-) -> Callable[[], None]:
+def transformers_step(recipe: BenchTrainRecipe, device: str, precision: str, attention: str) -> Callable[[], None]:
     """A step of ``transformers``' BertForMaskedLM of the same dimensions, with ``attention`` eager or sdpa."""
     from transformers import BertConfig, BertForMaskedLM
 
+    where = torch.device(device)
+    batch = StepBatch.random(recipe, where)
     size = resolve(recipe.model, vocabulary=recipe.tokenizer.vocabulary, pad_id=0)
     torch.manual_seed(recipe.train.seed)
     config = BertConfig(
@@ -103,50 +105,56 @@ def transformers_step(
         attention_probs_dropout_prob=size.attention_dropout,
     )
     config._attn_implementation = attention
-    model = BertForMaskedLM(config).to(device).train()
+    model = BertForMaskedLM(config).to(where).train()
     return _stepper(
         model,
         lambda: model(input_ids=batch.tokens, labels=batch.dense_labels).loss,
         recipe,
-        device,
+        where,
         precision,
         fused=False,
     )
 
 
-def steps(
+def own_steps(
     recipe: BenchTrainRecipe, device: torch.device, precision: str
-) -> Iterator[tuple[str, str, Callable[[], None]]]:
-    """Every case as (name, precision, step): ours in the resolved precision and in float32, then peers."""
+) -> dict[tuple[str, str], Callable[[], None]]:
+    """Our step in ``precision``, and in float32 where that is another, by (case, precision)."""
     batch = StepBatch.random(recipe, device)
-    for kind in dict.fromkeys([precision, "float32"]):
-        yield "attn", kind, ours(recipe, batch, device, kind)
+    return {("attn", kind): ours(recipe, batch, device, kind) for kind in dict.fromkeys([precision, "float32"])}
+
+
+def peer_steps(recipe: BenchTrainRecipe, device: torch.device, precision: str) -> dict[tuple[str, str], Remote]:
+    """The same step of other libraries, each in a process of its own with that library's defaults.
+
+    Nothing where they are not installed or have no such model.
+    """
     if not recipe.evaluate.peers or recipe.model.family != "bert":
-        return
-    try:
-        import transformers  # noqa: F401
-    except ImportError:
-        return
-    for attention in ("eager", "sdpa"):
-        for kind in dict.fromkeys(["float32", precision]):
-            yield (
-                f"transformers {attention}",
-                kind,
-                transformers_step(recipe, batch, device, kind, attention),
-            )
+        return {}
+    if importlib.util.find_spec("transformers") is None:
+        return {}
+    threads = torch.get_num_threads()
+    return {
+        (f"transformers {attention}", kind): Remote(
+            transformers_step, recipe, str(device), kind, attention, device=str(device), threads=threads
+        )
+        for attention in ("eager", "sdpa")
+        for kind in dict.fromkeys(["float32", precision])
+    }
 
 
 _PARTS = {
-    "matrix products": ("mm", "linear", "matmul", "gemm"),
-    "attention": ("scaled_dot_product", "flash", "efficient_attention", "softmax"),
     "loss": ("nll_loss", "log_softmax", "cross_entropy"),
+    "attention": ("bmm", "scaled_dot_product", "flash", "efficient_attention", "_softmax", "_chunked"),
+    "matrix products": ("::mm", "addmm", "linear", "gemm", "matmul"),
     "norms": ("norm",),
     "activations": ("gelu", "relu", "silu", "tanh"),
-    "dropout": ("dropout", "_DropoutAdd", "addcmul"),
+    "dropout": ("dropout", "addcmul", "bitwise"),
     "optimizer": ("adam", "foreach", "lerp"),
     "embeddings": ("embedding", "index"),
-    "copies and casts": ("copy", "_to_copy", "clone", "contiguous", "cat"),
+    "copies and casts": ("copy", "clone", "contiguous", "aten::cat"),
 }
+"""Kinds of operation by parts of their names; the first that fits counts."""
 
 
 def parts(step: Callable[[], None], device: torch.device, rounds: int = 3) -> dict[str, float]:
@@ -163,8 +171,7 @@ def parts(step: Callable[[], None], device: torch.device, rounds: int = 3) -> di
     for event in recorded.key_averages():
         time = event.self_device_time_total if gpu else event.self_cpu_time_total
         name = event.key.lower()
-        kind = "loss" if "log_softmax" in name else None
-        kind = kind or next((k for k, words in _PARTS.items() if any(w in name for w in words)), "other")
+        kind = next((k for k, words in _PARTS.items() if any(w in name for w in words)), "other")
         spent[kind] = spent.get(kind, 0.0) + time
     total = sum(spent.values()) or 1.0
     return dict(sorted(((k, v / total) for k, v in spent.items()), key=lambda item: -item[1]))

@@ -52,8 +52,10 @@ def _train(recipe: Any) -> dict[str, Any]:
     arithmetic.apply()
     console.say(f"device: {describe_device(device)}; precision {arithmetic.precision}: {arithmetic.reason}")
     types = {"float32": torch.float32, "bf16": torch.bfloat16}
-    cases = {(name, kind): step for name, kind, step in train.steps(recipe, device, arithmetic.precision)}
-    if recipe.evaluate.peers and not any("transformers" in name for name, _ in cases):
+    own = train.own_steps(recipe, device, arithmetic.precision)
+    peers = train.peer_steps(recipe, device, arithmetic.precision)
+    cases = {**own, **peers}
+    if recipe.evaluate.peers and not peers:
         console.say("no peer: pip install transformers (and model.family=bert) to compare")
     rounds, warmup = recipe.evaluate.rounds, recipe.evaluate.warmup
     with console.Progress("rounds", total=rounds + warmup) as bar:
@@ -61,9 +63,11 @@ def _train(recipe: Any) -> dict[str, Any]:
         timed = interleave(
             named, rounds=rounds, warmup=warmup, device=device, on_round=lambda done: bar.advance(1)
         )
+    for peer in peers.values():
+        peer.close()
     rates = {kind: matmul_rate(types[kind], device) for kind in {kind for _, kind in cases}}
     rows = train.table(recipe, {key: timed["|".join(key)] for key in cases}, rates)
-    shares = train.parts(next(iter(cases.values())), device)
+    shares = train.parts(next(iter(own.values())), device)
     if not console.json_mode():
         columns = ["case", "precision", "ms", "spread", "tokens/s", "attn is faster by", "share of rate"]
         shown = [
