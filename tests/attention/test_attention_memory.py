@@ -6,14 +6,13 @@ import sys
 SCRIPT = """
 import resource, torch
 from attncli.attention import *
-from attncli.attention import explain_choice
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 torch.manual_seed(0)
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MiB
 
-def run(t, mask=None, heads=2, grad=True, position=None, **options):
+def run(t, mask=None, heads=1, grad=True, position=None, **options):
     position = build_position(position, width=0, heads=heads, head_dim=16, max_length=t)
     layer = Attention(heads * 16, heads=heads, position=position, **options)
     x = torch.randn(1, t, heads * 16, requires_grad=grad)
@@ -24,36 +23,34 @@ def run(t, mask=None, heads=2, grad=True, position=None, **options):
         assert x.grad.isfinite().all()
     return y
 
-def masks(t):
-    keep = Padding(torch.arange(t)[None] < t - 100)
-    ids = torch.arange(t)[None] // 1000
-    return None, Causal(), keep, Causal() & keep, Documents(ids), Window(64, 64), Window(64, 0) & keep
+def padding(t):
+    return Padding(torch.arange(t)[None] < t - 100)
 
 T = 8192
-for mask in masks(256):
-    run(256, mask)  # kernels and their workspaces
+run(256, Causal() & padding(256))  # kernels and their workspaces
 base = peak()
-for number, mask in enumerate(masks(T)):
-    run(T, mask)
-    print(f"mask {number}: {peak() - base:.0f}")
-run(T, Causal(), backend="chunked")
-run(T, None, dropout=0.1)
-run(T, None, position="t5")
-run(T, None, position="alibi")
-run(T, None, mechanism="window", window=64, position="rotary")
-print(f"kinds: {peak() - base:.0f}")
-run(4096, None, heads=2, position="shaw")
-run(2048, None, heads=2, mechanism="additive")
-run(4096, None, heads=2, mechanism="topk", topk=8)
-print(f"formula in pieces: {peak() - base:.0f}")
+
+def case(label, *args, **options):
+    run(*args, **options)
+    print(f"{label}: {peak() - base:.0f}")
+
+case("auto", T)
+case("auto causal and padded", T, Causal() & padding(T))
+case("auto learnt bias", T, Causal(), position="t5")
+case("auto dropout", T, Window(64, 64), dropout=0.1)
+case("window", T, padding(T), mechanism="window", window=64, position="rotary")
+case("chunked causal", T, Causal(), backend="chunked")
+case("shaw", 4096, heads=2, position="shaw")
+case("top-k", 4096, heads=2, mechanism="topk", topk=8)
+case("additive", 1024, heads=2, mechanism="additive")
 print(peak() - base)
 """
 
 
 def test_memory_is_linear(own_cache):
-    """Weights of 8,192 tokens and two heads alone are 512 MiB; all tensors of linear size are 20."""
+    """Weights of 8,192 tokens alone are 256 MiB (the smaller cases: 128); all of linear size is below 10."""
     run = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False, timeout=300
     )
     assert run.returncode == 0, run.stderr
-    assert float(run.stdout.split()[-1]) < 160, run.stdout
+    assert float(run.stdout.split()[-1]) < 120, run.stdout
