@@ -1,16 +1,13 @@
-"""The command line: a table from command to module, and the one place where errors become exit codes.
+"""The command line: a table from command to module, and the entry that runs it.
 
 A command's module is imported when it is called, so that help, version and a rejected recipe are quick.
 """
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
-import re
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,12 +16,7 @@ import typer
 
 import attncli
 from attncli import console
-from attncli.errors import AttnError, DeviceError, Interrupted, Problem, RecipeError, nearest
-
-_UsageError, _ClickException = (
-    next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == name)
-    for name in ("UsageError", "ClickException")
-)
+from attncli.commands import failures
 
 app = typer.Typer(
     name="attn", rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
@@ -50,11 +42,13 @@ def _complete_first(incomplete: str) -> list[str]:
     return [text for text in names + paths if text.startswith(incomplete)]
 
 
-def _complete_setting(incomplete: str) -> list[str]:
-    """``key=`` of every setting of pretrain that ``incomplete`` can become."""
-    from attncli.recipe.schemas import recipe_class, settings
+def _complete_setting(context: typer.Context, incomplete: str) -> list[str]:
+    """``key=`` of every setting that ``incomplete`` can become, for this command where it has recipes."""
+    from attncli.recipe.schemas import SCHEMAS, recipe_classes, settings
 
-    keys = (f"{key}=" for key, _ in settings(recipe_class("pretrain")) if key != "extends")
+    commands = [context.info_name] if context.info_name in SCHEMAS else list(SCHEMAS)
+    kinds = [kind for command in commands for kind in recipe_classes(command).values()]
+    keys = dict.fromkeys(f"{key}=" for kind in kinds for key, _ in settings(kind) if key != "extends")
     return [key for key in keys if key.startswith(incomplete)]
 
 
@@ -123,9 +117,6 @@ def pretrain(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run folder; default runs/NAME-N.")
     ] = None,
-    from_: Annotated[
-        str | None, typer.Option("--from", metavar="MODEL", help="Start from a run or a model folder.")
-    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Build all, train nothing, say what it takes.")
     ] = False,
@@ -157,7 +148,6 @@ def pretrain(
         args or [],
         data=data,
         out=out,
-        from_model=from_,
         dry_run=dry_run,
         require=require or [],
         top_k=top_k,
@@ -307,7 +297,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run a command line; the exit code. Everything that can go wrong is said here."""
+    """Run a command line; the exit code. What goes wrong is said, and becomes one."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # file names need not be text
@@ -318,16 +308,10 @@ def run(arguments: list[str]) -> int:
         console.finish()
         sys.stdout.flush()
         return code
-    except BrokenPipeError:
-        return _reader_left()
+    except SystemExit:
+        raise  # shell completion ends so
     except BaseException as error:
-        known = _known(error)
-        if known is None and not isinstance(error, Exception):
-            raise  # SystemExit of shell completion
-        try:
-            return _report_bug(error) if known is None else _report(known)
-        except BrokenPipeError:
-            return _reader_left()
+        return failures.exit_code(error)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -340,89 +324,3 @@ def _dispatch(arguments: list[str]) -> int:
     except typer.Exit as done:
         return done.exit_code
     return 0
-
-
-def _known(error: BaseException) -> AttnError | None:
-    """The error in the words of users, or None when it can only be a bug."""
-    if isinstance(error, AttnError):
-        return error
-    if isinstance(error, _ClickException):
-        return _usage(error)
-    if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return Interrupted("interrupted")
-    text = str(error)
-    if (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "can't allocate memory" in text)
-    ):
-        first = next(iter(text.splitlines()), "")
-        hint = "less is needed with a smaller train.batch or a larger train.accumulate"
-        what = f"memory ran out: {first}" if first else "memory ran out"
-        return DeviceError(Problem(what, hint=hint), then="attn doctor")
-    number = getattr(error, "errno", None)
-    if number in (errno.ENOSPC, errno.EDQUOT) or f"os error {errno.ENOSPC}" in text:
-        name = getattr(error, "filename", None)
-        return DeviceError(f"the disk is full{f' at {name}' if name else ''}", then="df -h")
-    if isinstance(error, OSError) and error.filename and number in _USERS_PATH:
-        return RecipeError(Problem(f"{(error.strerror or text).lower()}", str(error.filename)))
-    return None
-
-
-_USERS_PATH = {
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.ENAMETOOLONG,
-    errno.ELOOP,
-}
-
-
-def _usage(error: Any) -> RecipeError:
-    """A command line that the parser refused, with the nearest command or option."""
-    context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "attn"
-    message = error.format_message().partition(" Did you mean")[0].rstrip(".")
-    message = re.sub(r" \(Possible options?: .*", "", message)
-    near = None
-    if context is not None and (unknown := re.match(r"No such command '(.*)'", message)):
-        near = nearest(unknown[1], context.command.commands)
-        path = f"{path} {near}" if near else path
-    elif context is not None and hasattr(error, "option_name"):
-        near = nearest(error.option_name, [name for param in context.command.params for name in param.opts])
-    message = message[:1].lower() + message[1:]
-    return RecipeError(f"{message}; did you mean {near}?" if near else message, then=f"{path} --help")
-
-
-def _report(error: AttnError) -> int:
-    problems = [vars(problem) for problem in error.problems]
-    about = {"code": error.exit_code, "kind": type(error).__name__, "problems": problems, "next": error.then}
-    if console.speaks():
-        for problem in error.problems:
-            console.say(f"error: {problem}" if error.exit_code != Interrupted.exit_code else str(problem))
-        if error.then:
-            console.say(f"next: {error.then}")
-    elif isinstance(error, DeviceError):  # another rank's memory may be full while the first one's is not
-        print(f"rank {os.environ['RANK']}: error: {error}", file=sys.stderr)
-    console.document({"error": about})
-    console.finish()
-    sys.stdout.flush()
-    return error.exit_code
-
-
-def _report_bug(error: BaseException) -> int:
-    traceback.print_exception(error, file=sys.stderr)
-    what = f"this is a bug of attn {attncli.__version__}: {type(error).__name__}: {error}"
-    print(f"{what}\nnext: report it, with the lines above and what you typed", file=sys.stderr)
-    console.document({"error": {"code": 1, "kind": "Bug", "problems": [vars(Problem(what))], "next": None}})
-    console.finish()
-    sys.stdout.flush()
-    return 1
-
-
-def _reader_left() -> int:
-    """What reads our output has ended, as ``| head`` does: end quietly, like other programs."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return 128 + 13

@@ -155,7 +155,7 @@ def show(value: Any) -> str:
 
 def seconds(value: float) -> str:
     """A duration as ``0:07``, ``12:34`` or ``1:02:03``."""
-    whole = int(max(value, 0))
+    whole = round(max(value, 0))
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 

@@ -15,6 +15,7 @@ import torch
 import attncli
 from attncli import console
 from attncli.bench.rates import copy_rate, matmul_rate
+from attncli.data.cache import cache_folder
 from attncli.training.device import choose_arithmetic
 
 LIBRARIES = (
@@ -130,12 +131,6 @@ def _storage() -> dict[str, Any]:
         "this folder": f"{Path.cwd()}, {console.size(disk.free)} free",
         "cache of tokenised text": f"{cache}, {console.size(held)}",
     }
-
-
-def cache_folder() -> Path:
-    """Where tokenised text is kept unless ``data.cache`` says otherwise."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "attn"
 
 
 def _version(name: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,13 +13,14 @@ from attncli.recipe import catalogue
 from attncli.recipe.loading import LoadedRecipe, command_of, load_recipe
 from attncli.recipe.presenting import json_schema, to_yaml
 from attncli.recipe.reading import Scalar, read_file
-from attncli.recipe.schemas import SCHEMAS, recipe_class
+from attncli.recipe.schemas import SCHEMAS, recipe_classes
+from attncli.recipe.sections import Recipe
 
 
 def list_recipes(command: str | None = None) -> None:
     """A table of the shipped recipes."""
     if command is not None:
-        recipe_class(command)
+        recipe_classes(command)
     rows = []
     for entry in catalogue.shipped():
         if command in (None, entry.command):
@@ -27,13 +29,13 @@ def list_recipes(command: str | None = None) -> None:
     console.document({"recipes": [{"name": name, "description": text} for name, text in rows]})
     if not console.json_mode():
         console.table(["recipe", "what it trains"], rows)
-        console.say("next: attn recipes show NAME, or run one: attn pretrain bert")
+        console.say(f"next: attn recipes show {rows[0][0]}")
 
 
 def show(name: str, overrides: list[str], *, schema: bool = False, resolved: bool = False) -> None:
     """A recipe with every setting: explained, plain (``resolved``), or its JSON schema."""
     if schema:
-        described = json_schema(name if name in SCHEMAS else _load(name, []).command)
+        described = json_schema(_kind(name))
         console.document(described)
         if not console.json_mode():
             console.result(json.dumps(described, indent=2))
@@ -89,10 +91,21 @@ def check(names: list[str], command: str | None = None) -> None:
         raise RecipeError(*problems, then=f"attn recipes check {' '.join(names)}")
 
 
+def _kind(name: str) -> type[Recipe]:
+    """The class of a recipe, or of the one kind of recipe that a command reads."""
+    if name in SCHEMAS and not catalogue.matches(name):
+        classes = recipe_classes(name)
+        if len(classes) > 1:
+            what = f"attn {name} reads several kinds of recipe: {', '.join(classes)}"
+            raise RecipeError(what, then=f"attn recipes show {name}/{next(iter(classes))} --schema")
+        return next(iter(classes.values()))
+    return type(_load(name, []).recipe)
+
+
 def _files(names: list[str]) -> list[str]:
     found = []
     for name in names:
-        path = Path(name).expanduser()
+        path = Path(os.path.expanduser(name))
         if path.is_dir() and not catalogue.matches(name):
             found += [str(file) for file in sorted(path.rglob("*.yaml"))]
         else:
@@ -105,7 +118,7 @@ def _load(name: str, overrides: list[str], command: str | None = None) -> Loaded
     if catalogue.matches(name, command):
         entry = catalogue.find(name, command)
         return load_recipe(entry.command, entry.full, overrides)
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.is_dir():
         if not (path / "recipe.yaml").exists():
             raise CheckpointError(f"{path} is no run folder: it has no recipe.yaml", then="attn recipes list")

@@ -28,7 +28,7 @@ def main(first: str, settings: list[str], *, require: list[str] | None = None) -
         raise RecipeError(
             f"{run.path} is finished after {steps} steps", then=f"attn resume {run.path} train.steps={2 * steps}"
         )
-    from attncli.commands.training import run_to_end, say_facts
+    from attncli.commands.training import run_to_end
     from attncli.tasks.language_metrics import metric_names
     from attncli.training import World
 
@@ -38,6 +38,5 @@ def main(first: str, settings: list[str], *, require: list[str] | None = None) -
     task = TASKS[run.info["command"]].build(loaded.recipe, run.path)
     if settings:
         world.first(lambda: run.replace_recipe(to_yaml(loaded.recipe)))
-    say_facts(task)
     console.say(f"resuming {run.path}")
     run_to_end(task, loaded.recipe.train, run, requirements, resume=True)

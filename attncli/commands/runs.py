@@ -12,7 +12,8 @@ from typing import Any
 from attncli import console
 from attncli.commands.shared import RUNS
 from attncli.errors import AttnError, CheckpointError, RecipeError
-from attncli.recipe.reading import Mapping, Scalar, read_file
+from attncli.recipe.reading import read_file
+from attncli.training.files import read_json
 from attncli.training.run import RunFolder
 
 
@@ -101,15 +102,16 @@ def read(path: Path) -> Run:
     folder = RunFolder.open(path)
     result = folder.result() or {}
     versions = _mapping(folder.info.get("versions"))
-    steps = result.get("steps")
+    best = read_json(path / "best.json") if (path / "best.json").exists() else {}
+    goal, steps = best.get("metric"), result.get("steps")
     return Run(
         path=path,
         command=str(folder.info.get("command", "")),
         recipe=str(folder.info.get("recipe", "")),
         state=str(result.get("state") or folder.state),
         steps=_last_step(folder.metrics_file) if steps is None else steps,
-        goal=result.get("goal"),
-        metrics=_mapping(result.get("metrics")),
+        goal=goal,
+        metrics=_mapping(result.get("metrics")) or ({goal: best.get("value")} if goal else {}),
         speed=_mapping(result.get("speed")),
         versions={"attn": folder.info.get("attn"), **versions},
         created=_moment(folder.info.get("created"), path),
@@ -157,20 +159,10 @@ def _last_step(file: Path) -> int | None:
 def _settings(path: Path) -> dict[str, Any]:
     file = path / "recipe.yaml"
     try:
-        return dict(_flat(read_file(file))) if file.exists() else {}
+        leaves = dict(read_file(file).leaves()) if file.exists() else {}
     except RecipeError as error:
         raise CheckpointError(*error.problems) from None
-
-
-def _flat(tree: Mapping, prefix: str = "") -> list[tuple[str, Any]]:
-    flat: list[tuple[str, Any]] = []
-    for key, item, _ in tree.items():
-        if isinstance(item, Scalar):
-            if prefix or key not in ("description", "extends"):
-                flat.append((prefix + key, item.value))
-        else:
-            flat += _flat(item, f"{prefix}{key}.")
-    return flat
+    return {key: item.value for key, item in leaves.items() if key not in ("description", "extends")}
 
 
 def _union(mappings: list[dict[str, Any]]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ def find_target(command: str, first: str | None) -> Target:
     """
     if first is None:
         raise _forgotten(command, "a recipe is missing")
-    path = Path(first).expanduser()
+    path = Path(os.path.expanduser(first))
     if catalogue.matches(first, command):
         entry = catalogue.find(first, command)
         aside = f" (the folder is ./{first})" if path.is_dir() else ""
@@ -67,7 +68,7 @@ def find_target(command: str, first: str | None) -> Target:
 
 def find_run(command: str, first: str) -> Path:
     """The run folder that ``first`` names, for commands that take nothing else."""
-    path = Path(first).expanduser()
+    path = Path(os.path.expanduser(first))
     if path.is_dir():
         open_run(path)
         return path

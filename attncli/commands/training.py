@@ -54,7 +54,6 @@ def train(
         return str(run.path)
 
     run = RunFolder.open(world.first(create))
-    say_facts(task)
     run_to_end(task, settings, run, requirements, resume=False)
 
 
@@ -76,12 +75,6 @@ def run_to_end(
         console.say(f"next: {command}")
     check_requirements(requirements, result.metrics)
     return result
-
-
-def say_facts(task: Any) -> None:
-    """The first lines of a run: what is trained, on what, how attention is computed."""
-    for line in task.describe():
-        console.say(line)
 
 
 def _dry_run(task: Any, loaded: LoadedRecipe, device: torch.device) -> None:
@@ -121,7 +114,7 @@ def _dry_run(task: Any, loaded: LoadedRecipe, device: torch.device) -> None:
             "weights, gradients and optimizer": console.size(held),
             "one step, measured": console.size(activations),
         },
-        **task.facts(),
+        **task.facts(device, arithmetic.dtype),
     }
     console.document(report)
     if not console.json_mode():

@@ -20,7 +20,7 @@ _MARKUP = (
     (re.compile(r"\s*\[\d+\]"), ""),  # footnote marks
     (re.compile(r"[\"‘’“”`]+(?=\w{2,}['’]|\W|$)|(?<!\w)[\"‘’“”`]+"), ""),  # quotes round names
 )
-_VALIDATION_SHARE = 0.1
+_VALIDATION_SHARE = 0.13
 
 
 def paragraph(block: str) -> str | None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from attncli.data.cache import cache_folder, entry, is_complete, key_of
+from attncli.data.cache import cache_folder, entry, key_of
+from attncli.data.faults import Faults
 from attncli.data.sources import Progress, Survey, TextSource, one_document, open_text
 from attncli.data.token_store import VERSION, TokenStore, write_store
 from attncli.data.tokenizers import MOST_TEXT, Tokenizer, train_tokenizer
 from attncli.errors import DataError, Problem
+from attncli.metrics.language import unigram_loss
 from attncli.recipe.pretrain import Objective, TextData, TextTokenizer
+
+PARTS = ("train", "validation")
 
 
 @dataclass
@@ -22,6 +26,10 @@ class Corpus:
     tokenizer: Tokenizer
     train: TokenStore
     validation: TokenStore
+
+    def unigram_loss(self) -> float:
+        """Nats a token of the validation text, predicted by its frequency in the training text alone."""
+        return unigram_loss(self.train.counts.tolist(), self.validation.counts.tolist())
 
 
 class _Sample:
@@ -58,7 +66,7 @@ def prepare(
         tokenizer: the ``tokenizer`` section, or the tokeniser of a run that goes on.
         objective: decides whether text is kept verbatim (clm) or split into sentences, and which
             special tokens the tokeniser must have.
-        progress: called with what is being done, documents and bytes.
+        progress: called with what is being done, documents and bytes, for every document.
 
     Raises:
         DataError: the text or the tokeniser does not serve; all problems of the text at once.
@@ -88,7 +96,9 @@ def prepare(
         tokenizer.require("pad", "cls", "sep", "mask", why=", which masked language models need")
     else:
         tokenizer.require("eos", why=", which ends a document")
-    stores = {split: open_store(source, split, tokenizer, sentences, folder, progress, survey) for split in PARTS}
+    stores = {
+        split: open_store(source, split, tokenizer, sentences, folder, progress, survey) for split in PARTS
+    }
     corpus = Corpus(source, tokenizer, stores["train"], stores["validation"])
     if objective.sentences == "next":
         for split, store in stores.items():
@@ -96,14 +106,11 @@ def prepare(
                 origin = source.other if split == "validation" and source.other is not None else source.origin
                 raise one_document(
                     origin,
-                    f"next-sentence prediction draws the second segment from another document (the {split} part "
-                    f"has {len(store.documents) - 1})",
+                    f"next-sentence prediction draws the second segment from another document "
+                    f"(the {split} part has {len(store.documents) - 1})",
                     "train.objective.sentences=none (no second objective)",
                 )
     return corpus
-
-
-PARTS = ("train", "validation")
 
 
 def open_store(
@@ -113,7 +120,7 @@ def open_store(
     sentences: bool,
     folder: Path,
     progress: Progress | None = None,
-    survey: object = None,
+    survey: Callable[[], object] | None = None,
 ) -> TokenStore:
     """The token store of a split, made when the cache does not have it.
 
@@ -122,7 +129,7 @@ def open_store(
     name = f"tokens-{key_of(VERSION, source.identity(), split, tokenizer.fingerprint, sentences)}"
 
     def build(aside: Path) -> None:
-        if callable(survey):
+        if survey is not None:
             survey()
         write_store(aside, source, split, tokenizer, sentences, progress)
 
@@ -132,4 +139,35 @@ def open_store(
     return store
 
 
-__all__ = ["PARTS", "Corpus", "is_complete", "open_store", "prepare"]
+def measured_store(
+    data: TextData,
+    tokenizer: Tokenizer,
+    objective: Objective,
+    *,
+    split: str | None = None,
+    source: str | None = None,
+    progress: Progress | None = None,
+) -> TokenStore:
+    """Text to measure a finished model on: a ``split`` of its own data, or all of another ``source``.
+
+    A source with a test part is measured on that, else on its validation part, else as a whole.
+
+    Raises:
+        DataError: no such split or source, or bad text.
+    """
+    text = open_text(data if source is None else data.model_copy(update={"source": source}))
+    if source is not None:
+        text = TextSource(text.origin, 0.0)
+        split = next((part for part in ("test", "validation") if part in text.origin.splits), "train")
+    elif split not in text.splits:
+        near = f"there are {', '.join(text.splits)}"
+        raise DataError(Problem(f"{text.describe()}: there is no part {split!r}", hint=near))
+
+    def survey() -> None:
+        faults = Faults()
+        for _ in text.pieces(split, faults):
+            pass
+        faults.check()
+
+    folder = cache_folder(data.cache)
+    return open_store(text, split, tokenizer, objective.kind == "mlm", folder, progress, survey)

@@ -85,15 +85,30 @@ def split_of(relative: Path) -> str | None:
 
 def missing(path: Path, setting: str) -> Problem:
     """A path that is not there, with the nearest name beside it."""
+    near = near_path(path)
+    if near is not None:
+        hint = f"did you mean {near}?"
+    else:
+        names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else None
+        there = (
+            choices_hint("", sorted(names), "it holds", setting)
+            if names is not None
+            else "nor is that folder"
+        )
+        hint = f"looked in {path.parent.resolve()}; {there}"
+    return Problem(f"{setting}={path}: there is no such file or folder", hint=hint)
+
+
+def near_path(path: Path) -> Path | None:
+    """What may have been meant: the nearest name beside the first part of ``path`` that is not there."""
     parent = path.parent
     while not parent.exists() and parent != parent.parent:
         path, parent = parent, parent.parent
     names = sorted(p.name for p in parent.iterdir()) if parent.is_dir() else []
-    near = nearest(path.name, names)
-    if near is None:
-        near = next((n for n in names if n.lower().startswith(path.name.lower())), None)
-    hint = f"did you mean {parent / near}?" if near else choices_hint("", names, f"{parent} holds", setting)
-    return Problem(f"{setting}={path}: there is no such file or folder", hint=hint)
+    near = nearest(path.name, names) or next(
+        (n for n in names if n.lower().startswith(path.name.lower())), None
+    )
+    return parent / near if near else None
 
 
 def find_files(path: Path, setting: str = "data.source") -> Files:
@@ -117,7 +132,9 @@ def find_files(path: Path, setting: str = "data.source") -> Files:
     usable = [TextFile(p, kind) for p in found if (kind := kind_of(p)) is not None]
     if not usable:
         holds = f"it holds {quoted([p.name for p in found])}" if found else "it is empty"
-        raise DataError(Problem(f"{setting}={path}: no usable file in this folder; {holds}", hint=f"read: {READ}"))
+        raise DataError(
+            Problem(f"{setting}={path}: no usable file in this folder; {holds}", hint=f"read: {READ}")
+        )
     filled = [file for file in usable if file.path.stat().st_size]
     if not filled:
         raise DataError(Problem(f"{setting}={path}: all {len(usable)} files are empty"))
@@ -130,6 +147,8 @@ def find_files(path: Path, setting: str = "data.source") -> Files:
         splits["train"] = unnamed
     if not splits["train"]:
         names = quoted(sorted({str(s) for s in splits if s != "train"}))
-        raise DataError(Problem(f"{setting}={path}: every file is named as a {names} part, none for training"))
+        raise DataError(
+            Problem(f"{setting}={path}: every file is named as a {names} part, none for training")
+        )
     by_split = {str(split): tuple(files) for split, files in splits.items()}
     return Files(path, by_split, tuple(file.path for file in ignored))

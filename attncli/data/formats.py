@@ -57,7 +57,9 @@ def _chunks(file: TextFile, faults: Faults) -> Iterator[str]:
                 if first:
                     kind = next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), None)
                     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                        faults.add("is UTF-16, not UTF-8", str(file.path), "iconv -f UTF-16 -t UTF-8 IN > OUT")
+                        faults.add(
+                            "is UTF-16, not UTF-8", str(file.path), "iconv -f UTF-16 -t UTF-8 IN > OUT"
+                        )
                         return
                     if kind:
                         faults.add(f"is {kind}, not text", str(file.path))
@@ -204,20 +206,28 @@ def _json(file: TextFile, column: str, faults: Faults) -> Iterator[str]:
                     "write one object a line, for example jq -c '.[]' IN > OUT",
                 )
                 return
-            reason = f"{error.msg} at column {error.colno}" if isinstance(error, ValueError) else "nested too deep"
+            reason = (
+                f"{error.msg} at column {error.colno}" if isinstance(error, ValueError) else "nested too deep"
+            )
             faults.add(f"not JSON: {reason}", where)
             continue
         if isinstance(record, list) and number == 1:
             faults.add(
-                "is a JSON array, not JSON lines", where, "write one object a line, for example jq -c '.[]' IN > OUT"
+                "is a JSON array, not JSON lines",
+                where,
+                "write one object a line, for example jq -c '.[]' IN > OUT",
             )
             return
         if not isinstance(record, dict):
-            faults.add(f"a JSON {type(record).__name__} where an object with the field {column} belongs", where)
+            faults.add(
+                f"a JSON {type(record).__name__} where an object with the field {column} belongs", where
+            )
             continue
         if column not in record:
             faults.add(
-                f"no field {column!r}", where, choices_hint(column, record, "fields of this line", "data.column")
+                f"no field {column!r}",
+                where,
+                choices_hint(column, record, "fields of this line", "data.column"),
             )
             if number == 1:
                 return  # most likely so in every line
@@ -274,7 +284,9 @@ def _parquet(file: TextFile, column: str, faults: Faults) -> Iterator[str]:
             names = table.schema_arrow.names
             if column not in names:
                 faults.add(
-                    f"no column {column!r}", str(file.path), choices_hint(column, names, "columns", "data.column")
+                    f"no column {column!r}",
+                    str(file.path),
+                    choices_hint(column, names, "columns", "data.column"),
                 )
                 return
             kind = table.schema_arrow.field(column).type

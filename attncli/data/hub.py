@@ -12,7 +12,11 @@ from attncli.data.faults import Faults, choices_hint
 from attncli.errors import DataError, Problem
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?(?::[\w.-]+)?")
-_SPLITS = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+_SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
 
 
 def may_be_hub_name(name: str) -> bool:
@@ -31,13 +35,13 @@ class HubText:
     Args:
         name: ``owner/name`` or ``owner/name:configuration``, or the folder.
         column: the text column.
-        tried: what else ``name`` could have been, for the message when it cannot be loaded.
+        near: a hint at the file that may have been meant, for the message when it cannot be loaded.
     """
 
     verbatim = False
 
-    def __init__(self, name: str, column: str, tried: str = "") -> None:
-        self.name, self.column, self.tried = name, column, tried
+    def __init__(self, name: str, column: str, near: str = "") -> None:
+        self.name, self.column, self.near = name, column, near
 
     @cached_property
     def _parts(self) -> dict[str, Any]:
@@ -50,14 +54,17 @@ class HubText:
                 loaded = loaded if isinstance(loaded, dict) else {"train": loaded}
             else:
                 path, _, configuration = self.name.partition(":")
-                loaded = datasets.load_dataset(path, configuration or None, streaming=True)
+                # Without a revision the hub is off, on purpose: then what was downloaded before is read.
+                streaming = self._revision is not None
+                loaded = datasets.load_dataset(path, configuration or None, streaming=streaming)
         except Exception as error:  # the library raises whatever its back ends do
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise DataError(
                 Problem(
-                    f"data.source={self.name}: {self.tried}and not a hub data set that could be loaded: {reason}",
-                    hint="give the path of a file or folder, or owner/name of a hub data set "
-                    "(owner/name:configuration where it has several)",
+                    f"data.source={self.name}: there is no such file or folder here, and no data set of that "
+                    f"name could be loaded from the hub: {reason}",
+                    hint=f"{self.near}give the path of a file or folder, or owner/name of a hub data set, "
+                    "with :configuration where it has several",
                 ),
                 then="attn pretrain bert --data PATH",
             ) from error
@@ -68,7 +75,9 @@ class HubText:
                 parts[split] = loaded[found]
         if "train" not in parts:
             raise DataError(
-                Problem(f"data.source={self.name}: no split called train; it has {', '.join(map(str, loaded))}")
+                Problem(
+                    f"data.source={self.name}: no split called train; it has {', '.join(map(str, loaded))}"
+                )
             )
         return parts
 
@@ -92,7 +101,9 @@ class HubText:
                 if text is None:
                     continue
                 if not isinstance(text, str):
-                    faults.add(f"{self.column} is {type(text).__name__}, not text", f"{self.name}: row {number + 1}")
+                    faults.add(
+                        f"{self.column} is {type(text).__name__}, not text", f"{self.name}: row {number + 1}"
+                    )
                 elif text.strip():
                     yield text, True
         except OSError as error:
@@ -104,18 +115,20 @@ class HubText:
         for split, part in self._parts.items():
             info = getattr(part, "info", None)
             sources = sorted(getattr(info, "download_checksums", None) or {})
-            prints.append([split, getattr(part, "_fingerprint", None) if Path(self.name).is_dir() else sources])
-        return ["hub", self.name, self._revision(), prints]
+            prints.append(
+                [split, getattr(part, "_fingerprint", None) if Path(self.name).is_dir() else sources]
+            )
+        revision = None if Path(self.name).is_dir() else self._revision
+        return ["hub", self.name, revision, prints]
 
+    @cached_property
     def _revision(self) -> str | None:
-        if Path(self.name).is_dir():
-            return None
+        """Commit of the data set; None with HF_HUB_OFFLINE. Asked first: it fails at once without network."""
         import huggingface_hub
 
-        try:
-            return huggingface_hub.HfApi().dataset_info(self.name.partition(":")[0], timeout=10).sha
-        except Exception:  # then the name alone is the identity
+        if huggingface_hub.constants.HF_HUB_OFFLINE:
             return None
+        return huggingface_hub.HfApi().dataset_info(self.name.partition(":")[0], timeout=10).sha
 
     def describe(self) -> str:
         """One line."""

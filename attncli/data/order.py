@@ -15,7 +15,7 @@ from attncli.errors import DataError, Problem, RecipeError
 
 Batch = dict[str, Tensor]
 
-_ORDER, _PLAN, _MAKE = 0, 1, 2
+_PLAN, _MAKE = 0, 1
 
 
 class Examples(Protocol):
@@ -29,7 +29,10 @@ class Examples(Protocol):
     """Shelves of an epoch; 1 for anything that is small enough."""
 
     def plan(self, epoch: int, shelf: int, rng: np.random.Generator) -> Sequence[Any]:
-        """The batches of a shelf: each item is what ``make`` needs to make one global batch."""
+        """The batches of a shelf: each item is what ``make`` needs to make one global batch.
+
+        ``rng`` is the epoch's, the same for each of its shelves.
+        """
         ...
 
     def make(self, item: Any, rng: np.random.Generator) -> Batch:
@@ -72,8 +75,12 @@ class EpochBatches:
             self._stream = _generate(self.examples, self.seed, self._at)
             if self.ahead:
                 self._worker = _Worker(self._stream, self.ahead)
-                self._stream = iter(self._worker)
-        self._at, self._share, batch = next(self._stream)
+                self._stream = self._worker
+        try:
+            self._at, self._share, batch = next(self._stream)
+        except BaseException:
+            self.close()  # so that a next try starts anew from the same place
+            raise
         return [cut(batch, part, of) for part in parts]
 
     def state_dict(self) -> dict[str, Any]:
@@ -104,11 +111,14 @@ def _generate(
     epoch, shelf, index = at
     idle = 0
     while True:
-        plan = examples.plan(epoch, shelf, generator(seed, _PLAN, epoch, shelf))
+        plan = examples.plan(epoch, shelf, generator(seed, _PLAN, epoch))
         idle = 0 if len(plan) else idle + 1
         if idle > examples.shelves:
             raise DataError(
-                Problem("the training text is too little for one batch", hint="set a smaller train.batch or model.length")
+                Problem(
+                    "the training text is too little for one batch",
+                    hint="set a smaller train.batch or model.length",
+                )
             )
         for item in range(index, len(plan)):
             batch = examples.make(plan[item], generator(seed, _MAKE, epoch, shelf, item))
@@ -129,13 +139,14 @@ class _Worker:
         )
         self._thread.start()
 
-    def __iter__(self) -> Iterator[Any]:
-        while True:
-            kind, value = self._ready.get()
-            if kind == "error":
-                self._ready.put((kind, value))  # it stays broken
-                raise value
-            yield value
+    def __iter__(self) -> _Worker:
+        return self
+
+    def __next__(self) -> Any:
+        kind, value = self._ready.get()
+        if kind == "error":
+            raise value
+        return value
 
     def close(self) -> None:
         self._stop.set()
@@ -176,7 +187,9 @@ def cut(batch: Batch, part: int, of: int) -> Batch:
     rows = next(iter(batch.values())).shape[0] if "tokens" not in batch else batch["tokens"].shape[0]
     if rows < of:
         raise RecipeError(
-            Problem(f"train.batch={rows}: fewer examples than the {of} parts of processes times train.accumulate")
+            Problem(
+                f"train.batch={rows}: fewer examples than the {of} parts of processes times train.accumulate"
+            )
         )
     first, end = part * rows // of, (part + 1) * rows // of
     flat = batch.get("labels_at")
@@ -199,7 +212,7 @@ class EvaluationBatches(Sequence[Batch]):
     ``for i in shard.mine(range(len(batches)))``.
 
     Args:
-        examples: with ``plan(..., whole=True)``-like completeness: no example left out.
+        examples: a plan that leaves no example out.
         seed: of the masks and all else that is drawn.
         most: at most so many batches, spread evenly; 0 is all.
     """
@@ -216,7 +229,7 @@ class EvaluationBatches(Sequence[Batch]):
         self._held: tuple[int, Sequence[Any]] | None = None
 
     def _plan(self, shelf: int) -> Sequence[Any]:
-        return self.examples.plan(0, shelf, generator(self.seed, _PLAN, 0, shelf))
+        return self.examples.plan(0, shelf, generator(self.seed, _PLAN, 0))
 
     def __len__(self) -> int:
         return len(self._chosen)

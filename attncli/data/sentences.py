@@ -23,7 +23,9 @@ _ABBREVIATION = re.compile(
 def split_sentences(text: str) -> list[str]:
     """Sentences of ``text``, without blank ones, inner white space made single blanks."""
     lines = [line for line in (" ".join(line.split()) for line in text.split("\n")) if line]
-    if len(lines) > 1 and 2 * sum(line.rstrip(_CLOSERS + " ").endswith(_ENDS) for line in lines) >= len(lines):
+    if len(lines) > 1 and 2 * sum(line.rstrip(_CLOSERS + " ").endswith(_ENDS) for line in lines) >= len(
+        lines
+    ):
         sentences = []
         for line in lines:
             sentences += [line] if len(line) <= LONGEST // 2 else _by_punctuation(line)

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from attncli.data import builtin
 from attncli.data.faults import Faults
-from attncli.data.files import Files, find_files, missing
-from attncli.data.formats import PIECE, Piece, cut_at, read_pieces
+from attncli.data.files import Files, find_files, missing, near_path
+from attncli.data.formats import Piece, read_pieces
 from attncli.data.hub import HubText, is_saved, may_be_hub_name
 from attncli.errors import DataError, Problem
 from attncli.recipe.pretrain import TextData
@@ -95,7 +95,9 @@ class FileText:
         text = str(self.files.root) if one else f"{self.files.root} (files: {counts})"
         if self.files.ignored:
             names = ", ".join(path.name for path in self.files.ignored[:3])
-            text += f"; not read beside the split files: {names}" + (" ..." if len(self.files.ignored) > 3 else "")
+            text += f"; not read beside the split files: {names}" + (
+                " ..." if len(self.files.ignored) > 3 else ""
+            )
         return text
 
 
@@ -172,7 +174,7 @@ class TextSource:
                 elif int(number * self.share) != block:
                     block = int(number * self.share)
                     first, end = math.ceil(block / self.share), math.ceil((block + 1) / self.share)
-                    chosen = first + (block * 2654435761 % 2**32) * (end - first) // 2**32
+                    chosen = first + ((block + 1) * 2654435761 % 2**32) * (end - first) // 2**32
             if (number == chosen) == (split == "validation"):
                 yield text, begins
 
@@ -228,8 +230,14 @@ class TextSource:
                 raise DataError(Problem(f"{origin.describe()}: the {split} part has no text, only blanks"))
         if self.share and not self.verbatim and surveys["train"].documents < 2:
             raise one_document(self.origin, "nothing can be held out for validation", "data.validation=FILE")
-        if self.share and self.verbatim and min(int(surveys["train"].characters * s) for s in (self.share, 1 - self.share)) < 2:
-            raise DataError(Problem(f"{self.origin.describe()}: too little text for data.validation={self.share:g}"))
+        if (
+            self.share
+            and self.verbatim
+            and min(int(surveys["train"].characters * s) for s in (self.share, 1 - self.share)) < 2
+        ):
+            raise DataError(
+                Problem(f"{self.origin.describe()}: too little text for data.validation={self.share:g}")
+            )
         return surveys
 
     def identity(self) -> list[Any]:
@@ -265,12 +273,15 @@ def _open(name: str, column: str, documents: str, setting: str) -> Origin:
         return HubText(str(path), column)
     if path.exists():
         return FileText(find_files(path, setting), column, documents)
-    looks_like_path = name.startswith((".", "~", "/")) or name.count("/") > 1 or Path(name).suffix in (
-        ".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".gz"
+    looks_like_path = (
+        name.startswith((".", "~", "/"))
+        or name.count("/") > 1
+        or Path(name).suffix in (".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".gz")
     )
     if looks_like_path or setting != "data.source" or not may_be_hub_name(name):
         raise DataError(missing(path, setting))
-    return HubText(name, column, f"{str(missing(path, 'no file or folder')).partition('=')[2]}, ")
+    near = near_path(path)
+    return HubText(name, column, f"did you mean {near}? Or " if near else "")
 
 
 def open_text(section: TextData) -> TextSource:
@@ -301,6 +312,3 @@ def open_text(section: TextData) -> TextSource:
     if problems:
         raise DataError(*problems)
     return TextSource(origin, validation, section.limit)
-
-
-__all__ = ["PIECE", "Progress", "Survey", "TextSource", "cut_at", "one_document", "open_text"]

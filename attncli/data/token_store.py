@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ class TokenStore:
     """Tokens of one split.
 
     Attributes:
-        tokens: [N] memory-mapped ids, documents one after another, nothing between them.
+        tokens: [N] memory-mapped ids, documents one after another; between verbatim ones stands eos.
         sentences: [S+1] first token of each sentence, then N.
         documents: [D+1] first sentence of each document, then S.
         counts: [V] occurrences of each id.
@@ -51,11 +50,6 @@ class TokenStore:
 
     def __len__(self) -> int:
         return len(self.tokens)
-
-    @cached_property
-    def document_tokens(self) -> NDArray[np.int64]:
-        """[D+1] first token of each document, then N."""
-        return np.asarray(self.sentences[self.documents])
 
     def describe(self) -> dict[str, int]:
         """Sizes."""
@@ -83,8 +77,8 @@ def write_store(
 ) -> None:
     """Tokenise a split of ``source`` into the empty ``folder``, in bounded memory.
 
-    ``sentences`` splits documents into sentences, each tokenised by itself, joined by a blank; without
-    it documents are tokenised as they stand and are one sentence each.
+    ``sentences`` splits documents into sentences, each tokenised by itself, joined by a blank. Without
+    it documents are tokenised as they stand, are one sentence each, and have eos between them.
     """
     dtype = np.dtype(np.uint16 if tokenizer.vocabulary <= 1 << 16 else np.uint32)
     counts = np.zeros(tokenizer.vocabulary, np.int64)
@@ -97,9 +91,6 @@ def write_store(
         }
         for texts, opens in _batches(source, split, sentences):
             ids, lengths = tokenizer.encode_many(texts)
-            counts += np.bincount(ids, minlength=len(counts))
-            out["tokens"].write(ids.astype(dtype).tobytes())
-            starts = tokens + np.cumsum(lengths) - lengths
             real = lengths > 0
             begins = np.zeros(len(texts), bool)
             for at, opened in enumerate(opens):  # a document opens at its first text that has tokens
@@ -107,12 +98,22 @@ def write_store(
                 if real[at]:
                     begins[at], pending = pending, False
             first = real if sentences else begins
+            if not sentences:  # the end of the document before, except before the first
+                ended_at = np.flatnonzero(begins)[0 if documents else 1 :]
+                ids = np.insert(ids, (np.cumsum(lengths) - lengths)[ended_at], tokenizer.eos_id)
+                extra = np.zeros_like(lengths)
+                extra[ended_at] = 1
+                starts = tokens + np.cumsum(lengths + extra) - lengths
+            else:
+                starts = tokens + np.cumsum(lengths) - lengths
+            counts += np.bincount(ids, minlength=len(counts))
+            out["tokens"].write(ids.astype(dtype).tobytes())
             out["sentences"].write(starts[first].tobytes())
             numbers = ended + np.cumsum(first) - 1
             out["documents"].write(numbers[begins].tobytes())
             ended += int(first.sum())
             documents += int(begins.sum())
-            tokens += int(lengths.sum())
+            tokens += len(ids)
             joined = "".join(texts)
             characters += len(joined)
             size += len(joined) if joined.isascii() else len(joined.encode())

@@ -37,6 +37,8 @@ _NAMES = {
 }
 BERT_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 ROBERTA_SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+DEFAULT_VOCABULARY = 8192
+"""Most entries that a tokeniser gets where the recipe leaves the number open."""
 MOST_TEXT = 1 << 26
 """Characters that a tokeniser is trained on; of a larger text an evenly spread sample of documents."""
 _ALPHABET = 1000
@@ -106,7 +108,10 @@ class Tokenizer:
         blank = ("Ġ", "Ċ", "ĉ", "▁", "</w>")
         if self._byte_level:
             plain = {mapped: byte for byte, mapped in enumerate(_byte_characters())}
-            word = [bool(t) and (plain.get(t[0], 0) >= 128 or chr(plain.get(t[0], 0)).isalnum()) for t in self.tokens]
+            word = [
+                bool(t) and (plain.get(t[0], 0) >= 128 or chr(plain.get(t[0], 0)).isalnum())
+                for t in self.tokens
+            ]
         else:
             word = [t[:1].isalnum() for t in self.tokens]
         starts = np.array([not w or t.startswith(blank) for t, w in zip(self.tokens, word, strict=True)])
@@ -131,7 +136,9 @@ class Tokenizer:
         """Ids of all texts one after another, and how many each has. The fast way."""
         if self.kind == "byte":
             raw = [text.encode() for text in texts]
-            return np.frombuffer(b"".join(raw), np.uint8).astype(np.int64) + len(ROBERTA_SPECIAL), _lengths(raw)
+            return np.frombuffer(b"".join(raw), np.uint8).astype(np.int64) + len(ROBERTA_SPECIAL), _lengths(
+                raw
+            )
         if self.kind == "char":
             points = np.frombuffer("".join(texts).encode("utf-32-le"), "<u4")
             table = self._points
@@ -176,13 +183,17 @@ class Tokenizer:
         file = path / "tokenizer.json" if path.is_dir() else path
         if not file.is_file():
             raise DataError(
-                Problem(f"tokenizer.path={path}: no tokenizer.json", hint="give the file or the folder it is in")
+                Problem(
+                    f"tokenizer.path={path}: no tokenizer.json", hint="give the file or the folder it is in"
+                )
             )
         try:
             backend = hf.Tokenizer.from_str(file.read_text(encoding="utf-8"))
         except Exception as error:  # the library raises bare Exception
             reason = str(error).splitlines()[0]
-            raise DataError(Problem(f"not a tokenizer of the tokenizers library: {reason}", str(file))) from None
+            raise DataError(
+                Problem(f"not a tokenizer of the tokenizers library: {reason}", str(file))
+            ) from None
         settings = file.parent / "tokenizer_config.json"
         kind = "given"
         if settings.is_file():
@@ -206,12 +217,13 @@ def train_tokenizer(section: TextTokenizer, texts: Iterable[str]) -> Tokenizer:
         return Tokenizer.load(section.path)
     if iter(texts) is texts:
         raise TypeError("train_tokenizer reads its texts twice: give a list or an object with __iter__")
-    tokenizer = Tokenizer(_BUILDERS[section.kind](section, texts), section.kind)
+    chosen = section.model_copy(update={"vocabulary": section.vocabulary or DEFAULT_VOCABULARY})
+    tokenizer = Tokenizer(_BUILDERS[section.kind](chosen, texts), section.kind)
     if section.kind not in ("char", "byte") and tokenizer.vocabulary < section.vocabulary:
         raise DataError(
             Problem(
-                f"tokenizer.vocabulary={section.vocabulary}: the text supports only {tokenizer.vocabulary} entries "
-                f"of {section.kind}",
+                f"tokenizer.vocabulary={section.vocabulary}: the text supports only {tokenizer.vocabulary} "
+                f"entries of {section.kind}",
                 hint=f"set tokenizer.vocabulary={_round(tokenizer.vocabulary)} or give more text",
             )
         )

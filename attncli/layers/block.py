@@ -10,8 +10,10 @@ from attncli.ops.dropout import dropout_add
 class Block(nn.Module):
     """Attention and a feed-forward net, each with a residual connection, dropout and a norm.
 
-    ``place="post"``: the norm follows the residual sum (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762; BERT).
-    ``place="pre"``: the norm stands before the sub-layer (Xiong et al. 2020, https://arxiv.org/abs/2002.04745; GPT-2).
+    ``place="post"``: the norm follows the residual sum, as in BERT (Vaswani et al. 2017,
+    https://arxiv.org/abs/1706.03762).
+    ``place="pre"``: the norm stands before the sub-layer, as in GPT-2 (Xiong et al. 2020,
+    https://arxiv.org/abs/2002.04745).
 
     ``attention_norm`` may be ``nn.Identity()``, where the input is already normalised. ``dropout`` acts on
     the output of both sub-layers.
@@ -38,7 +40,7 @@ class Block(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Tensor, mask=None, cache=None, positions: Tensor | None = None) -> Tensor:
-        """[B, T, C] to [B, T, C]; ``mask``, ``cache`` and ``positions`` as :class:`attncli.attention.Attention`."""
+        """[B, T, C] to [B, T, C]; ``mask``, ``cache`` and ``positions`` as in attncli.attention.Attention."""
         rate, training = self.dropout, self.training
         if self.pre:
             y = self.attention(self.attention_norm(x), mask=mask, cache=cache, positions=positions)

@@ -44,7 +44,9 @@ class TokenEmbeddings(nn.Module):
         self.dropout = Dropout(dropout)
         self.projection = None if project_to is None else nn.Linear(width, project_to)
 
-    def forward(self, tokens: Tensor, segments: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
+    def forward(
+        self, tokens: Tensor, segments: Tensor | None = None, positions: Tensor | None = None
+    ) -> Tensor:
         """Tokens [B, T] to [B, T, C].
 
         ``segments`` [B, T], all 0 where absent, unused by a model without segment embeddings;

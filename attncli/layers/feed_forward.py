@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], bool]] = {
-    "gelu": (F.gelu, False),
-    "gelu_tanh": (partial(F.gelu, approximate="tanh"), False),
-    "relu": (F.relu, False),
-    "silu": (F.silu, False),
-    "swiglu": (F.silu, True),
-    "geglu": (F.gelu, True),
-}
-"""Name to (function, whether it gates a second projection)."""
+from attncli.layers.activations import ACTIVATIONS
 
 
 class FeedForward(nn.Module):
     """Two linear layers with an activation between them, [..., width] to [..., width].
 
     ``gelu`` (Hendrycks and Gimpel 2016, https://arxiv.org/abs/1606.08415; ``gelu_tanh`` is its tanh
-    approximation, as in GPT-2 and ALBERT), ``relu``, ``silu``, and the gated ``swiglu`` and ``geglu`` (Shazeer
+    approximation, as in GPT-2 and ALBERT), ``relu``, and the gated ``swiglu`` and ``geglu`` (Shazeer
     2020, https://arxiv.org/abs/2002.05202), whose first layer is twice as wide: activated half, gate.
 
     ``inner`` is the width between the two layers. Raises KeyError for an unknown activation.

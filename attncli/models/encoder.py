@@ -28,7 +28,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = build_embeddings(config, segments=config.segments)
-        self.stack: LayerStack = build_stack(config)
+        self.stack: LayerStack = build_stack(config, causal=False)
+        window = config.local_window
+        self._window = Window(window, window) if self.stack.local else None  # kept: made dense once
 
     def forward(
         self,
@@ -40,19 +42,16 @@ class Encoder(nn.Module):
     ) -> Tensor:
         """Tokens [B, T] to hidden states [B, T, C].
 
-        ``segments`` [B, T]: which sentence each token belongs to; unused by models without segment embeddings.
+        ``segments`` [B, T]: which sentence each token belongs to; unused without segment embeddings.
         ``keep`` bool [B, T]: False where a row is padded; what stands there changes nothing elsewhere.
         ``documents`` [B, T]: tokens see only those of the same number. ``positions`` [B, T].
         """
-        mask = None
-        if keep is not None:
-            mask = Padding(keep)
+        mask = None if keep is None else Padding(keep)
         if documents is not None:
             mask = Documents(documents) if mask is None else mask & Documents(documents)
-        local = None
-        if self.stack.local:
-            window = Window(self.config.local_window, self.config.local_window)
-            local = window if mask is None else mask & window
+        local = self._window
+        if local is not None and mask is not None:
+            local = local & mask
         x = self.embeddings(tokens, segments, positions)  # [B, T, C]
         return self.stack(x, mask, local, positions=positions)
 
@@ -80,7 +79,10 @@ class MaskedLM(nn.Module):
         initialise(self, cutoff=config.init_cutoff, scale_residual=config.init_scale_residual)
 
     def gradient_checkpointing(self, on: bool = True) -> None:
-        """Whether training recomputes each block's activations in the backward pass: less memory, same numbers."""
+        """Whether training recomputes each block's activations in the backward pass.
+
+        Less memory for a third more time; the numbers stay the same, dropout included.
+        """
         self.encoder.stack.checkpointing = on
 
     def forward(
@@ -92,7 +94,7 @@ class MaskedLM(nn.Module):
         positions: Tensor | None = None,
         labels_at: Tensor | None = None,
     ) -> MaskedOutput:
-        """Logits over the vocabulary at ``labels_at`` [N], flat indices into B*T; everywhere where it is None.
+        """Logits over the vocabulary at ``labels_at`` [N], flat indices into B*T; everywhere if it is None.
 
         The other arguments as :meth:`Encoder.forward`.
         """

@@ -25,8 +25,7 @@ _BERT: dict[str, Any] = {
 FAMILIES: dict[str, dict[str, Any]] = {
     "bert": _BERT,
     "roberta": _BERT | {"norm_epsilon": 1e-5, "init_cutoff": None, "segments": 0},
-    "albert": _BERT
-    | {"activation": "gelu_tanh", "head_activation": "gelu_tanh", "share_layers": True},
+    "albert": _BERT | {"activation": "gelu_tanh", "head_activation": "gelu_tanh", "share_layers": True},
     "gpt": {
         "norm": "pre",
         "norm_kind": "layer",
@@ -101,7 +100,9 @@ def resolve(
         config: EncoderConfig | DecoderConfig = DecoderConfig(**values)
         problems = _problems(config)
         if pair:
-            problems.append(Problem("model.family=gpt has no sentence objective", hint="it sees only the left"))
+            problems.append(
+                Problem("model.family=gpt has no sentence objective", hint="it sees only the left")
+            )
     else:
         if pair:
             values["segments"] = 2
@@ -141,6 +142,11 @@ def _problems(config: EncoderConfig | DecoderConfig) -> list[Problem]:
         config.position != "sinusoidal" or config.word_width % 2 == 0,
         f"model.attention.position=sinusoidal needs an even embedding width, not {config.word_width}",
         "sines and cosines come in pairs",
+    )
+    rule(
+        config.position != "shaw" or config.mechanism != "additive",
+        "model.attention.position=shaw does not go with model.attention.mechanism=additive",
+        "it multiplies queries with vectors of distances, and additive scores multiply nothing",
     )
     for mechanism, option in (("window", "window"), ("topk", "topk")):
         value = getattr(config, option)

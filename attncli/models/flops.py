@@ -93,7 +93,7 @@ def model_flops(
 
 
 def count_parameters(config: EncoderConfig | DecoderConfig) -> Parameters:
-    """Trainable weights of the model, parts of a position scheme or mechanism included where they are built."""
+    """Trainable weights of the model, those of the position scheme and the mechanism included."""
     import torch
 
     from attncli.models.build import build_model

@@ -1,4 +1,4 @@
-"""Models from Hugging Face folders, as transformers' ``save_pretrained`` writes them: JSON and safetensors only."""
+"""Models from Hugging Face folders, as transformers' ``save_pretrained`` writes them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ _ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "g
 # Buffers, and copies of tied weights, that some versions of transformers wrote into the file.
 _IGNORED = re.compile(r"\.position_ids$|\.token_type_ids$|\.attn\.(masked_)?bias$|inv_freq$|\.decoder\.bias$")
 _BIAS = re.compile(r"^(cls\.predictions|lm_head|predictions)\.bias$")
-_TIED = re.compile(r"^(cls\.predictions|lm_head|predictions)\.decoder\.weight$|^lm_head\.weight$|^decoder\.weight$")
+_TIED = re.compile(
+    r"^(cls\.predictions|lm_head|predictions)\.decoder\.weight$|^lm_head\.weight$|^decoder\.weight$"
+)
 
 Raw = dict[str, Any]
 
@@ -113,7 +115,9 @@ def _gpt2(raw: Raw, architecture: str) -> DecoderConfig:
 
 def _modernbert(raw: Raw, architecture: str) -> EncoderConfig:
     bias = raw["attention_bias"]
-    _require(raw, mlp_bias=bias, norm_bias=bias, classifier_bias=bias, decoder_bias=True, hidden_activation="gelu")
+    _require(
+        raw, mlp_bias=bias, norm_bias=bias, classifier_bias=bias, decoder_bias=True, hidden_activation="gelu"
+    )
     layers = raw["num_hidden_layers"]
     kinds = raw.get("layer_types")
     every = raw.get("global_attn_every_n_layers") or 3
@@ -204,7 +208,9 @@ def load_huggingface(folder: str | Path) -> MaskedLM | CausalLM:
     folder = Path(folder)
     model_type, config = read_config(folder)
     tensors = {_modern(name, model_type): tensor for name, tensor in _read_tensors(folder).items()}
-    if not config.tie_embeddings:  # the output layer's own bias; older files have it under the head's name only
+    if (
+        not config.tie_embeddings
+    ):  # the output layer's own bias; older files have it under the head's name only
         heads = {_BIAS.sub(r"\1.decoder.bias", name): name for name in tensors if _BIAS.match(name)}
         for name, head in heads.items():
             tensors.setdefault(name, tensors[head])
@@ -256,7 +262,9 @@ def _read_json(path: Path) -> Raw:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(
-            Problem(f"there is no {path.name}", where=str(path.parent), hint="not a Hugging Face model folder")
+            Problem(
+                f"there is no {path.name}", where=str(path.parent), hint="not a Hugging Face model folder"
+            )
         ) from None
     except (OSError, ValueError) as error:
         raise CheckpointError(Problem(f"cannot be read: {error}", where=str(path))) from None
@@ -279,10 +287,10 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
         pickles = sorted(path.name for path in folder.glob("*.bin"))
         hint = "save it with transformers' save_pretrained"
         if pickles:
-            hint = f"{pickles[0]} is a pickle, which could run code and is never opened: convert it where you trust it"
+            hint = f"{pickles[0]} is a pickle, which could run code: convert it yourself if you trust it"
         raise CheckpointError(
             Problem("there is no model.safetensors", where=str(folder), hint=hint),
-            then=f"python -c \"from transformers import AutoModelForPreTraining as M; "
+            then=f'python -c "from transformers import AutoModelForPreTraining as M; '
             f"M.from_pretrained('{folder}').save_pretrained('{folder}-safetensors')\""
             if pickles
             else None,

@@ -42,11 +42,14 @@ def build_embeddings(config: TransformerConfig, *, segments: int = 0) -> TokenEm
     )
 
 
-def build_stack(config: TransformerConfig) -> LayerStack:
-    """The blocks, and the norm after the last one that a pre-norm stack needs."""
+def build_stack(config: TransformerConfig, *, causal: bool) -> LayerStack:
+    """The blocks, and the norm after the last one that a pre-norm stack needs.
+
+    ``causal``: whether the masks will be, so that relative positions have no use for the right side.
+    """
     local = frozenset(config.local_layers)
     inside = config.position not in (*_ABSOLUTE, "none")
-    shared: dict[float, nn.Module] = {}  # rotary base to scheme; other schemes have one for all layers
+    shared: dict[float, nn.Module] = {}  # rotary base to scheme; the other schemes have one for all layers
 
     def position(index: int) -> nn.Module | None:
         if not inside:
@@ -56,14 +59,13 @@ def build_stack(config: TransformerConfig) -> LayerStack:
         base = config.rotary_base
         if index in local and config.local_rotary_base is not None and not config.share_layers:
             base = config.local_rotary_base
-        if config.position != "rotary":
-            return shared.setdefault(base, _position(config, config.width))
-        return shared.setdefault(base, _position(config, config.width, base=base))
+        if base not in shared:
+            options = {"rotary": {"base": base}, "t5": {"bidirectional": not causal}}
+            shared[base] = _position(config, config.width, **options.get(config.position, {}))
+        return shared[base]
 
     def block(index: int) -> Block:
-        options = {
-            name: value for name in ("window", "topk") if (value := getattr(config, name)) is not None
-        }
+        options = {name: value for name in ("window", "topk") if (value := getattr(config, name)) is not None}
         attention = Attention(
             config.width,
             heads=config.heads,

@@ -2,8 +2,8 @@
 
 ``tiny mini small medium``: Turc et al. 2019 (https://arxiv.org/abs/1908.08962); ``base large``: BERT (Devlin
 et al. 2019, https://arxiv.org/abs/1810.04805). RoBERTa has BERT's. ALBERT (Lan et al. 2020,
-https://arxiv.org/abs/1909.11942) has BERT's with embeddings 128 wide. ``gpt`` from small on is GPT-2 (Radford et
-al. 2019; its smallest, 12 x 768, is both small and base here). ModernBERT (Warner et al. 2024,
+https://arxiv.org/abs/1909.11942) has BERT's with embeddings 128 wide. ``gpt`` from small on is GPT-2
+(Radford et al. 2019; its smallest, 12 x 768, is both small and base here). ModernBERT (Warner et al. 2024,
 https://arxiv.org/abs/2412.13663) publishes base and large; its smaller sizes here have BERT's depth and width
 with a gated feed-forward net of as many parameters: 8/3 of the width, in steps of 64.
 """

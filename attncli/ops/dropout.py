@@ -20,9 +20,10 @@ from torch.nn import functional as F
 _ROW = 256  # elements that share a threshold; also one byte's range
 
 
-def _keep_mask(count: int, p: float) -> np.ndarray:
-    """``count`` booleans, True with probability ``1 - p`` each."""
-    seed = int(torch.randint(0, 2**63 - 1, ()))
+def keep_mask(count: int, p: float, seed: int | list[int] | None = None) -> np.ndarray:
+    """``count`` booleans, True with probability ``1 - p`` each; PyTorch's generator gives a missing seed."""
+    if seed is None:
+        seed = int(torch.randint(0, 2**63 - 1, ()))
     generator = np.random.Generator(np.random.SFC64(seed))
     rows = -(-count // _ROW)
     bits = generator.integers(0, 2**64, rows * _ROW // 8, dtype=np.uint64).view(np.uint8).reshape(rows, _ROW)
@@ -36,7 +37,7 @@ class _DropoutAdd(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, residual: Tensor | None, p: float) -> Tensor:
-        keep = torch.from_numpy(_keep_mask(x.numel(), p)).view(x.shape)
+        keep = torch.from_numpy(keep_mask(x.numel(), p)).view(x.shape)
         scale = 1.0 / (1.0 - p)
         ctx.save_for_backward(keep)
         ctx.scale = scale

@@ -42,7 +42,7 @@ class BenchShapes(Section):
 
     batch: int = Field(8, ge=1)
     """Sequences at once."""
-    lengths: list[int] = [128, 256, 512, 1024, 2048, 4096]
+    lengths: list[int] = Field([128, 256, 512, 1024, 2048, 4096], min_length=1)
     """Tokens in a sequence."""
     causal: bool = False
     """Whether a token sees only those before it."""
@@ -59,9 +59,9 @@ class BenchHeads(Section):
 class BenchDevice(Section):
     """``train`` of bench attention: where and in which precisions."""
 
-    precisions: list[Literal["float32", "bf16"]] = ["float32"]
+    precisions: list[Literal["float32", "bf16"]] = Field(["float32"], min_length=1)
     """Types of the inputs."""
-    directions: list[Literal["forward", "backward"]] = ["forward", "backward"]
+    directions: list[Literal["forward", "backward"]] = Field(["forward", "backward"], min_length=1)
     """forward alone without gradients; backward is forward and backward together."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 ..."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import ValidationError
 
 from attncli.errors import Problem, nearest
 from attncli.recipe.reading import Mapping, Scalar, describe
-from attncli.recipe.schemas import choices, kinds, recipe_class, section_of, suggest, wanted
+from attncli.recipe.schemas import choices, kinds, section_of, suggest, wanted
 from attncli.recipe.sections import Recipe, Rule, Section
 
 COMMAND_LINE = "command line"
@@ -21,7 +21,7 @@ COMMAND_LINE = "command line"
 class Draft:
     """Values gathered from files and overrides for one recipe, and what is wrong with them so far."""
 
-    command: str
+    recipe_class: type[Recipe]
     path: str = ""
     """The file that a problem without a line of its own is laid to."""
     values: dict[str, Any] = field(default_factory=dict)
@@ -30,9 +30,6 @@ class Draft:
     problems: list[Problem] = field(default_factory=list)
     doubtful: set[str] = field(default_factory=set)
     """Keys whose value is not known because something about them is wrong."""
-
-    def __post_init__(self) -> None:
-        self.recipe_class = recipe_class(self.command)
 
     def wrong(self, key: str, what: str, where: str | None, hint: str | None = None) -> None:
         """Note a problem with a key."""
@@ -90,14 +87,17 @@ class Draft:
             self.wrong(key, f"is one value, not a section; it takes {wanted(info)}", where)
             return None
         value = item.value
+        lists = any(get_origin(kind) is list for kind in members)
         if value is None:
             if type(None) not in members:
                 self.wrong(key, f"is empty; it takes {wanted(info)}", where)
             return None
         if isinstance(value, list):
-            if not any(getattr(kind, "__origin__", None) is list for kind in members):
+            if not lists:
                 self.wrong(key, f"is one value, not a list; it takes {wanted(info)}", where)
             return value
+        if lists:
+            return [value]
         numbers = {int, float, bool} & set(members)
         if not numbers and not isinstance(value, str) and (str in members or choices(info.annotation)):
             return item.text  # a folder called 2024, a choice called no
@@ -108,14 +108,13 @@ class Draft:
     def finish(self) -> Recipe | None:
         """The recipe, or None when there are problems."""
         recipe = None
-        values = _without(self.values, self.doubtful)
         try:
-            recipe = self.recipe_class.model_validate(values, strict=True)
+            recipe = self._build()
         except ValidationError as error:
             for key, message, hint in _messages(self.recipe_class, error):
                 self.wrong(key, message, self._place(key), hint)
             try:
-                recipe = self.recipe_class.model_validate(_without(self.values, self.doubtful), strict=True)
+                recipe = self._build()
             except ValidationError:
                 return None
         for keys, why in _broken(recipe):
@@ -125,6 +124,11 @@ class Draft:
                 others = [f"{key} is at {place}" for key in given[1:] if (place := self.origin[key]) != where]
                 self.problems.append(Problem(f"{keys[0]}: {why}", where, "; ".join(others) or None))
         return None if self.problems else recipe
+
+    def _build(self) -> Recipe:
+        values = self.recipe_class().model_dump()  # a class may give a section other defaults than its own
+        _lay(_without(self.values, self.doubtful), values)
+        return self.recipe_class.model_validate(values, strict=True)
 
     def _place(self, key: str) -> str:
         return self.origin.get(key, self.path or COMMAND_LINE)
@@ -151,6 +155,14 @@ def _without(values: dict[str, Any], keys: set[str], prefix: str = "") -> dict[s
         for name, value in values.items()
         if prefix + name not in keys or isinstance(value, dict)
     }
+
+
+def _lay(values: dict[str, Any], over: dict[str, Any]) -> None:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            _lay(value, over[name])
+        else:
+            over[name] = value
 
 
 def _messages(recipe: type[Recipe], error: ValidationError) -> list[tuple[str, str, str | None]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from attncli.errors import Problem, RecipeError
 from attncli.recipe import catalogue
 from attncli.recipe.checking import COMMAND_LINE, Draft
 from attncli.recipe.reading import Mapping, Scalar, read_file, read_value
-from attncli.recipe.schemas import SCHEMAS, kinds, settings, wanted
+from attncli.recipe.schemas import SCHEMAS, kinds, recipe_classes, settings, wanted
 from attncli.recipe.sections import Recipe
 
 OVERRIDE = re.compile(r"(?P<key>[A-Za-z_][\w-]*(?:\.[A-Za-z_][\w-]*)*)=(?P<value>.*)", re.ASCII | re.DOTALL)
@@ -39,10 +40,11 @@ def load_recipe(
     Raises :class:`RecipeError` with every problem at once, each with its place.
     """
     path, name, shipped = _locate(command, str(name_or_path))
-    draft = Draft(command, str(path))
     show = f"attn recipes show {name if shipped else path}"
     check = f"attn recipes check {path}"
-    for tree in _chain(command, path, then=check):
+    trees, root = _chain(command, path, then=check)
+    draft = Draft(_class_of(command, trees, root), str(path))
+    for tree in trees:
         draft.add(tree)
     from_files = len(draft.problems)
     apply_overrides(draft, overrides or [], data)
@@ -97,7 +99,7 @@ def command_of(path: Path) -> str:
     """The command that a recipe file is for.
 
     Known from its folder (``pretrain/x.yaml``), the ``run.json`` beside it, or the recipe it extends;
-    else the schema it has the fewest problems with.
+    else the one that knows most of its keys.
     """
     if path.parent.name in SCHEMAS:
         return path.parent.name
@@ -113,14 +115,22 @@ def command_of(path: Path) -> str:
         command = base.value.partition("/")[0]
         if command in SCHEMAS:
             return command
+    return min(
+        SCHEMAS, key=lambda command: min(_misfits(kind, [tree]) for kind in recipe_classes(command).values())
+    )
 
-    def misfits(command: str) -> int:
-        draft = Draft(command)
-        draft.add(tree)
-        draft.finish()
-        return len(draft.problems)
 
-    return min(SCHEMAS, key=misfits)
+def _class_of(command: str, trees: list[Mapping], root: Path) -> type[Recipe]:
+    """The kind of recipe: that of the shipped recipe at its root, or else the one it fits best."""
+    classes = recipe_classes(command)
+    shipped = {entry.path.resolve(): entry.name for entry in catalogue.shipped() if entry.command == command}
+    name = shipped.get(root.resolve())
+    return classes[name] if name in classes else min(classes.values(), key=lambda kind: _misfits(kind, trees))
+
+
+def _misfits(kind: type[Recipe], trees: list[Mapping]) -> int:
+    known = {"extends", *(key for key, _ in settings(kind))}
+    return sum(key not in known for tree in trees for key, _ in tree.leaves())
 
 
 def _locate(command: str, text: str) -> tuple[Path, str, bool]:
@@ -128,7 +138,7 @@ def _locate(command: str, text: str) -> tuple[Path, str, bool]:
     if catalogue.matches(text, command):
         entry = catalogue.find(text, command)
         return entry.path, entry.full, True
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     if path.exists() or path.suffix in (".yaml", ".yml"):
         for entry in catalogue.shipped():
             if path.resolve() == entry.path.resolve() and entry.command == command:
@@ -153,8 +163,8 @@ def unknown_recipe(command: str, text: str) -> RecipeError:
     return RecipeError(f"{what}; the recipes are {', '.join(names)}", then=f"attn recipes list {command}")
 
 
-def _chain(command: str, path: Path, then: str) -> list[Mapping]:
-    """The trees of a recipe and of all it extends, the base first."""
+def _chain(command: str, path: Path, then: str) -> tuple[list[Mapping], Path]:
+    """The trees of a recipe and of all it extends, the base first, and the path of that base."""
     trees: list[Mapping] = []
     visited: list[Path] = []
     current: Path | None = path
@@ -174,14 +184,14 @@ def _chain(command: str, path: Path, then: str) -> list[Mapping]:
         if not isinstance(base, Scalar) or isinstance(base.value, list):
             raise RecipeError(Problem("extends: names one other recipe", place), then=then)
         current = _base(command, current, base.text, place, then)
-    return trees
+    return trees, visited[-1]
 
 
 def _base(command: str, child: Path, text: str, place: str | None, then: str) -> Path:
     if catalogue.matches(text, command):
         return catalogue.find(text, command).path
     if Path(text).suffix in (".yaml", ".yml"):
-        path = child.parent / Path(text).expanduser()
+        path = child.parent / os.path.expanduser(text)
         if path.is_file():
             return path
         raise RecipeError(Problem(f"extends: there is no file {path}", place), then=then)

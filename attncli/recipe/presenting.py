@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attncli.recipe.reading import understand
-from attncli.recipe.schemas import recipe_class, section_of, wanted
+from attncli.recipe.schemas import section_of, wanted
 from attncli.recipe.sections import Recipe, Section
 
 _PLAIN = re.compile(r"[A-Za-z][\w./-]*(?: [\w./-]+)*", re.ASCII)
@@ -25,9 +25,9 @@ def to_yaml(recipe: Recipe, *, explain: bool = False, origin: dict[str, str] | N
     return "\n".join(lines).strip("\n") + "\n"
 
 
-def json_schema(command: str) -> dict[str, Any]:
-    """JSON schema of a command's recipes, for editors."""
-    schema = recipe_class(command).model_json_schema()
+def json_schema(kind: type[Recipe]) -> dict[str, Any]:
+    """JSON schema of a kind of recipe, for editors."""
+    schema = kind.model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 

@@ -31,8 +31,9 @@ class TextTokenizer(Section):
 
     kind: Literal["wordpiece", "bytebpe", "bpe", "char", "byte"] = "wordpiece"
     """WordPiece as BERT, byte-level BPE as GPT-2 and RoBERTa, plain BPE, characters, or bytes."""
-    vocabulary: int = Field(8192, ge=8)
-    """Entries, special tokens included. Characters and bytes take what there are."""
+    vocabulary: int = Field(0, ge=0)
+    """Entries, special tokens included; 0 is 8,192, or what the text supports where that is less.
+    Characters and bytes take what there are."""
     lowercase: bool = True
     """Fold case and strip accents (WordPiece and plain BPE)."""
     path: str = ""

@@ -57,6 +57,14 @@ class Mapping:
         """Key, value and place of each entry."""
         return ((key, value, self.places[key]) for key, value in self.entries.items())
 
+    def leaves(self, prefix: str = "") -> Iterator[tuple[str, Scalar]]:
+        """Dotted key and value of everything below that is not a mapping."""
+        for key, item in self.entries.items():
+            if isinstance(item, Mapping):
+                yield from item.leaves(f"{prefix}{key}.")
+            else:
+                yield prefix + key, item
+
 
 def read_file(path: Path, *, then: str | None = None) -> Mapping:
     """The mapping in a YAML file.
@@ -160,9 +168,7 @@ def _parse(text: str, name: str, *, lines: bool, then: str | None) -> Scalar | M
 def _convert(node: yaml.Node, at: Any, problems: list[Problem], seen: set[int]) -> Scalar | Mapping:
     where = at(node.start_mark)
     if id(node) in seen:
-        problems.append(
-            Problem("anchors and aliases are not used in recipes; `extends` shares settings", where)
-        )
+        problems.append(Problem("aliases are not used in recipes; `extends` shares settings", where))
         return Scalar(None, "", where)
     seen.add(id(node))
     if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.startswith("tag:yaml.org,2002:python"):

@@ -1,4 +1,4 @@
-"""Which command reads which recipe class, and questions about a class: its keys, types and rules."""
+"""Which command reads which recipe classes, and questions about a class: its keys, types and rules."""
 
 from __future__ import annotations
 
@@ -11,20 +11,26 @@ from typing import Any, Literal, Union, get_args, get_origin
 from attncli.errors import RecipeError, nearest
 from attncli.recipe.sections import Recipe, Section
 
-SCHEMAS = {
-    "pretrain": ("attncli.recipe.pretrain", "PretrainRecipe"),
+SCHEMAS: dict[str, dict[str, tuple[str, str]]] = {
+    "pretrain": {"pretrain": ("attncli.recipe.pretrain", "PretrainRecipe")},
+    "bench": {
+        "train": ("attncli.recipe.bench", "BenchTrainRecipe"),
+        "attention": ("attncli.recipe.bench", "BenchAttentionRecipe"),
+    },
 }
-"""Command to module and class; imported when asked for."""
+"""Command to its kinds of recipe, each with the module and class that describe it; imported when asked for.
+
+Where a command has several kinds, each is named like the shipped recipe that the others extend.
+"""
 
 
-def recipe_class(command: str) -> type[Recipe]:
-    """The recipe class of a command."""
+def recipe_classes(command: str) -> dict[str, type[Recipe]]:
+    """The kinds of recipe that a command reads."""
     if command not in SCHEMAS:
         near = nearest(command, SCHEMAS)
         hint = f"did you mean {near}?" if near else f"there are: {', '.join(SCHEMAS)}"
         raise RecipeError(f"no command named {command!r} takes a recipe; {hint}", then="attn recipes list")
-    module, name = SCHEMAS[command]
-    return getattr(importlib.import_module(module), name)
+    return {kind: getattr(importlib.import_module(m), name) for kind, (m, name) in SCHEMAS[command].items()}
 
 
 def section_of(annotation: Any) -> type[Section] | None:
@@ -75,11 +81,10 @@ def wanted(info: Any) -> str:
     if listed:
         words = ["one of " + ", ".join(map(str, listed))]
     else:
-        names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
         members = kinds(info.annotation)
         if float in members:
             members = [kind for kind in members if kind is not int]
-        words = [names.get(kind, str(kind)) for kind in members if kind is not type(None)]
+        words = [_KIND_NAMES.get(kind) or _list(kind) for kind in members if kind is not type(None)]
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     limits = [
         f"{sign} {_number(getattr(rule, name))}"
@@ -89,6 +94,17 @@ def wanted(info: Any) -> str:
     ]
     text = " or ".join(words) + (" " + " and ".join(limits) if limits else "")
     return text + (", or empty" if type(None) in kinds(info.annotation) else "")
+
+
+_KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def _list(kind: Any) -> str:
+    (item,) = get_args(kind)
+    listed = choices(item)
+    return (
+        f"a list of {', '.join(map(str, listed)) if listed else _KIND_NAMES[item].removeprefix('a ') + 's'}"
+    )
 
 
 def suggest(recipe: type[Recipe], key: str) -> list[str]:

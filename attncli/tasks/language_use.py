@@ -34,8 +34,8 @@ def fill_masks(task: PretrainTask, text: str, count: int) -> list[list[Filling]]
     tokens = torch.tensor([[tokenizer.cls_id, *ids, tokenizer.sep_id]], device=device)  # [1, T]
     with torch.inference_mode():
         logits = task.model.eval()(tokens, labels_at=torch.tensor(at, device=device)).logits.float()  # [N, V]
-    logits[:, tokenizer.special_ids] = -torch.inf
-    likely = logits.softmax(-1).topk(min(count, logits.shape[-1]))
+        logits[:, tokenizer.special_ids] = -torch.inf
+        likely = logits.softmax(-1).topk(min(count, logits.shape[-1]))
     return [
         [Filling(_shown(task, token), p) for token, p in zip(tokens, probabilities, strict=True)]
         for tokens, probabilities in zip(likely.indices.tolist(), likely.values.tolist(), strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attncli import console
-from attncli.attention import choices, restore_choices
-from attncli.data.corpus import Corpus, prepare
-from attncli.data.language import build_examples
+from attncli.attention import Causal, choices, explain_choice, restore_choices
+from attncli.data.corpus import Corpus, measured_store, prepare
+from attncli.data.language import training_batches, validation_batches
 from attncli.data.order import EpochBatches, EvaluationBatches
 from attncli.data.tokenizers import Tokenizer
+from attncli.metrics.language import Totals, bits_per_byte, means, perplexity, unigram_loss
 from attncli.models.build import build_model
 from attncli.models.families import resolve
 from attncli.models.flops import model_flops
@@ -65,26 +66,24 @@ class PretrainTask(Task):
 
     # Training
 
-    def _examples(self, split: str, whole: bool) -> Any:
+    def _shape(self) -> dict[str, Any]:
         recipe = self.recipe
-        return build_examples(
-            self.corpus,
-            split,
-            recipe.train.objective,
-            length=recipe.model.length,
-            batch=recipe.train.batch,
-            stride=recipe.evaluate.stride,
-            whole=whole,
-        )
+        return {
+            "length": recipe.model.length,
+            "batch": recipe.train.batch,
+            "objective": recipe.train.objective,
+            "seed": recipe.train.seed,
+        }
 
     def batches(self) -> EpochBatches:
         """The training stream."""
-        return EpochBatches(self._examples("train", whole=False), self.recipe.train.seed)
+        return training_batches(self.corpus.train, self.tokenizer, **self._shape())
 
     def validation_batches(self) -> EvaluationBatches:
-        """The validation part, whole, with the same masks each time."""
-        return EvaluationBatches(
-            self._examples("validation", whole=True), self.recipe.train.seed, self.recipe.evaluate.batches
+        """The validation part, with the same masks each time."""
+        limits = self.recipe.evaluate
+        return validation_batches(
+            self.corpus.validation, self.tokenizer, stride=limits.stride, most=limits.batches, **self._shape()
         )
 
     def counts(self, batch: Batch) -> dict[str, float]:
@@ -120,36 +119,43 @@ class PretrainTask(Task):
         """Losses (nats a predicted token), accuracies, and perplexity, the exponential of the token loss."""
         device = next(self.model.parameters()).device
         batches = self.validation_batches()
-        totals: dict[str, float] = {}
+        totals = Totals()
         for index in shard.mine(range(len(batches))):
             batch = {name: value.to(device) for name, value in batches[index].items()}
+            counts = self.counts(batch)
             for name, (loss, right) in self._predict(batch).items():
-                count = self.counts(batch)[name]
-                for key, value in ((name, loss), (f"{name}/right", right), (f"{name}/count", count)):
-                    totals[key] = totals.get(key, 0.0) + float(value)
-        totals = shard.sum(totals)
-        mean = {name: totals[name] / totals[f"{name}/count"] for name in totals if "/" not in name}
-        right = {name: totals[f"{name}/right"] / totals[f"{name}/count"] for name in mean}
-        unigram = self.corpus.unigram_loss()
+                totals.add(name, loss, counts[name])
+                totals.add(f"{name} right", right, counts[name])
+        mean = means(shard.sum(totals.values))
+        train, measured = self.corpus.train, self.corpus.validation
+        unigram = unigram_loss(train.counts, measured.counts)
         if self.causal:
-            store = self.corpus.validation
             return {
                 "loss": mean["next"],
-                "perplexity": _exp(mean["next"]),
-                "accuracy": right["next"],
-                "bits_per_byte": mean["next"] / math.log(2) * len(store) / max(store.bytes, 1),
+                "perplexity": perplexity(mean["next"]),
+                "accuracy": mean["next right"],
+                "bits_per_byte": bits_per_byte(mean["next"], len(measured), measured.bytes),
                 "unigram_loss": unigram,
             }
         metrics = {
-            "loss": sum(mean.values()),
+            "loss": sum(mean[name] for name in ("masked", "pair") if name in mean),
             "masked_loss": mean["masked"],
-            "masked_accuracy": right["masked"],
-            "perplexity": _exp(mean["masked"]),
+            "masked_accuracy": mean["masked right"],
+            "perplexity": perplexity(mean["masked"]),
             "unigram_loss": unigram,
         }
         if self.pair:
-            metrics |= {"pair_loss": mean["pair"], PAIR_METRIC[self.pair]: right["pair"]}
+            metrics |= {"pair_loss": mean["pair"], PAIR_METRIC[self.pair]: mean["pair right"]}
         return metrics
+
+    def measure_on(self, *, split: str | None = None, source: str | None = None) -> None:
+        """Evaluate on another part of the run's data, or on another source, from now on."""
+        recipe = self.recipe
+        with _Watch() as watch:
+            store = measured_store(
+                recipe.data, self.tokenizer, recipe.train.objective, split=split, source=source, progress=watch
+            )
+        self.corpus = replace(self.corpus, validation=store)
 
     # What the machine decided
 
@@ -163,14 +169,14 @@ class PretrainTask(Task):
 
     # What is said about it
 
-    def describe(self) -> list[str]:
-        """Lines that open a run."""
+    def describe(self, device: torch.device, dtype: torch.dtype) -> list[str]:
+        """Data, model, attention and its backend."""
         about = self.corpus.train.describe()
         config = self.config
         attention = f"{config.mechanism}, {config.position} positions, {config.heads} heads"
         if config.kv_heads not in (None, config.heads):
             attention += f" over {config.kv_heads} key/value heads"
-        name, reason = self.backend()
+        name, reason = self.backend(device, dtype)
         parameters = sum(p.numel() for p in self.model.parameters())
         return [
             f"data: {self.corpus.source.describe()}: {about['documents']:,} documents, "
@@ -180,14 +186,29 @@ class PretrainTask(Task):
             f"attention: {attention}; {name}: {reason}",
         ]
 
-    def backend(self) -> tuple[str, str]:
+    def backend(self, device: torch.device, dtype: torch.dtype) -> tuple[str, str]:
         """The attention backend of a training step, and why."""
-        attention = next(m for m in self.model.modules() if hasattr(m, "explain"))
-        return attention.explain(self.recipe.train.batch, self.recipe.model.length)
+        config, recipe = self.config, self.recipe
+        options = {name: getattr(config, name) for name in ("window", "topk") if getattr(config, name)}
+        return explain_choice(
+            -(-recipe.train.batch // recipe.train.accumulate),
+            config.heads,
+            recipe.model.length,
+            kv_heads=config.kv_heads,
+            head_dim=config.head_dim,
+            dtype=dtype,
+            device=device,
+            mask=Causal() if self.causal else None,
+            dropout=config.attention_dropout,
+            grad=True,
+            mechanism=config.mechanism,
+            backend=config.backend,
+            **options,
+        )
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
         """What ``--dry-run`` adds of this task."""
-        name, reason = self.backend()
+        name, reason = self.backend(device, dtype)
         return {
             "vocabulary": self.tokenizer.vocabulary,
             "training tokens": len(self.corpus.train),
@@ -215,10 +236,6 @@ def _score(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     if torch.is_grad_enabled():
         return loss, loss.new_zeros(())
     return loss, (logits.argmax(-1) == labels).sum()
-
-
-def _exp(loss: float) -> float:
-    return math.exp(loss) if loss < 700 else math.inf
 
 
 class _Watch:

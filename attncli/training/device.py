@@ -77,6 +77,11 @@ class Arithmetic:
         """Context for forward passes, in training and in evaluation."""
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type that matrix products and attention take."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
     def apply(self) -> None:
         """Set what is global to the process."""
         torch.set_float32_matmul_precision(self.matmul)
@@ -110,7 +115,7 @@ def choose_arithmetic(
     torch.set_float32_matmul_precision(matmul)
     seconds = measure or _product_seconds
     ratio = seconds(torch.float32) / seconds(torch.bfloat16)
-    said = f"bf16 products run at {ratio:.1f} times the speed of float32"
+    said = f"bf16 products run at {ratio:.2g} times the speed of float32"
     return Arithmetic("bf16" if ratio > _FASTER else "float32", matmul, said)
 
 

@@ -238,6 +238,7 @@ class Loop:
             "processes": self.world.size,
             "unit": self.task.unit,
             "averaging": settings.average,
+            "task": self.task.describe(self.device, self.arithmetic.dtype),
             "notes": notes,
         }
 
@@ -302,7 +303,7 @@ class Loop:
         if len(terms) > 1:
             values |= {f"loss/{name}": value for name, value in terms.items()}
         values |= {"learning_rate": self.settings.learning_rate * share, "gradient_norm": float(norm)}
-        timing = {"units_per_second": self.meter.lap(), "memory": memory_in_use(self.device)}
+        timing = {f"{self.task.unit}_per_second": self.meter.lap(), "memory": memory_in_use(self.device)}
         if self.metrics and self.timings:
             self.metrics.add(step=progress.step, epoch=float(self.batches.epoch), **values)
             self.timings.add(step=progress.step, seconds=self.meter.seconds, **timing)
@@ -416,7 +417,7 @@ class Loop:
     def _end(self) -> FitResult:
         progress = self.progress
         chosen = progress.best or progress.last
-        speed = {"units_per_second": self.meter.rate, "seconds": self.meter.seconds, "unit": self.task.unit}
+        speed = {f"{self.task.unit}_per_second": self.meter.rate, "seconds": self.meter.seconds}
         early = progress.step < self.settings.steps
         result = FitResult(
             chosen["metrics"], chosen["step"], progress.last["metrics"], progress.step, early, speed

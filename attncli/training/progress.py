@@ -51,4 +51,4 @@ class FitResult:
     steps: int
     stopped_early: bool
     speed: dict[str, Any]
-    """units_per_second and seconds of the training steps, and the unit."""
+    """<unit>_per_second (tokens_per_second ...) and seconds of the training steps."""

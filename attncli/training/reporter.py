@@ -17,14 +17,15 @@ class Reporter:
         """Training begins.
 
         ``facts``: run, device, precision, parameters, trainable, steps, step (done before), batch,
-        accumulate, processes, unit, averaging, and notes (sentences on what a resume found).
+        accumulate, processes, unit, averaging, task (the lines it describes itself in), and notes
+        (sentences on what a resume found).
         """
 
     def on_step(self, step: int, units: float, values: dict[str, float] | None) -> None:
         """Step ``step`` of ``units`` is done. ``values`` at the logged ones, else None.
 
         They are loss, loss/<term> where there are several, learning_rate, gradient_norm,
-        units_per_second, memory (bytes).
+        <unit>_per_second, memory (bytes).
         """
 
     def on_evaluation_start(self, step: int) -> None:
@@ -78,8 +79,10 @@ class ConsoleReporter(Reporter):
         self._bar: console.Progress | None = None
 
     def on_start(self, facts: dict[str, Any]) -> None:  # noqa: D102
-        for note in facts["notes"]:
-            console.say(note)
+        for line in (*facts["task"], *facts["notes"]):
+            console.say(line)
+        processes = f", {facts['processes']} processes" if facts["processes"] > 1 else ""
+        console.say(f"device: {facts['device']}{processes}; {facts['precision']}: {facts['precision_reason']}")
         self._bar = console.Progress(
             "train", total=facts["steps"], unit=facts["unit"], done=facts["step"]
         ).__enter__()

@@ -132,6 +132,10 @@ class Task(ABC):
         """Move the model."""
         self.model.to(device)
 
+    def describe(self, device: torch.device, dtype: torch.dtype) -> list[str]:
+        """Lines that open a run: data, model, how attention is computed there in ``dtype``."""
+        return []
+
     def choices(self) -> dict[str, Any]:
         """What was decided by measuring this machine, such as attention backends: plain JSON values.
 

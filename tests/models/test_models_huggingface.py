@@ -37,7 +37,14 @@ MODERN = SIZE | {
 
 def _gpt2(**more):
     return transformers.GPT2Config(
-        vocab_size=VOCABULARY, n_positions=LENGTH, n_embd=32, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0, **more
+        vocab_size=VOCABULARY,
+        n_positions=LENGTH,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        bos_token_id=0,
+        eos_token_id=0,
+        **more,
     )
 
 
@@ -50,7 +57,10 @@ def _cases():
         "bert-relu": (t.BertForMaskedLM, t.BertConfig(**SIZE, **positions, hidden_act="relu")),
         "bert-untied": (t.BertForMaskedLM, t.BertConfig(**SIZE, **positions, tie_word_embeddings=False)),
         "roberta": (t.RobertaForMaskedLM, t.RobertaConfig(**SIZE, **offset, type_vocab_size=1)),
-        "albert-pretraining": (t.AlbertForPreTraining, t.AlbertConfig(**SIZE, **positions, embedding_size=16)),
+        "albert-pretraining": (
+            t.AlbertForPreTraining,
+            t.AlbertConfig(**SIZE, **positions, embedding_size=16),
+        ),
         "albert-square": (t.AlbertForMaskedLM, t.AlbertConfig(**SIZE, **positions, embedding_size=32)),
         "modernbert": (t.ModernBertForMaskedLM, t.ModernBertConfig(**MODERN, **positions)),
         "gpt2": (t.GPT2LMHeadModel, _gpt2()),
@@ -92,7 +102,9 @@ def test_encoder_agrees_with_transformers(name, tmp_path, tokens):
     labels = tokens.where(chosen, -100)
     pair = torch.tensor([0, 1, 1])
     if ours.config.pair:
-        inputs["next_sentence_label" if "bert-" in name and "albert" not in name else "sentence_order_label"] = pair
+        inputs[
+            "next_sentence_label" if "bert-" in name and "albert" not in name else "sentence_order_label"
+        ] = pair
     with torch.no_grad():
         theirs = peer(**inputs, labels=labels)
         everywhere = ours(tokens, segments, keep)

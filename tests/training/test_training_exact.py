@@ -63,7 +63,7 @@ def outcome(path):
     state["progress"].pop("seconds")
     result = run.result()
     result["speed"].pop("seconds")
-    result["speed"].pop("units_per_second")
+    result["speed"].pop("examples_per_second")
     names = sorted(p.name for p in run.checkpoints.iterdir())
     best = json.loads((run.path / "best.json").read_text())
     return files, state, result, run.metrics_file.read_bytes(), names, best

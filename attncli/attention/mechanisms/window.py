@@ -1,0 +1,35 @@
+"""Sliding window: scaled dot product with the keys at most ``window`` places away, at a cost of O(T window).
+
+Beltagy et al. 2020, "Longformer", https://arxiv.org/abs/2004.05150;
+Child et al. 2019, "Generating Long Sequences with Sparse Transformers", https://arxiv.org/abs/1904.10509
+"""
+
+from __future__ import annotations
+
+from attncli.attention.masks import Mask, Window
+from attncli.attention.mechanisms.base import Support
+from attncli.attention.mechanisms.scaled_dot import ScaledDot
+from attncli.errors import RecipeError
+
+
+class SlidingWindow(ScaledDot):
+    """Scaled dot product under a :class:`Window` rule; backends cut the band into blocks."""
+
+    name = "window"
+    support = Support(cross=False)
+
+    def __init__(self, *, heads: int, kv_heads: int, head_dim: int, window: int | None = None) -> None:
+        super().__init__(heads=heads, kv_heads=kv_heads, head_dim=head_dim)
+        if window is None or window < 1:
+            raise RecipeError(
+                f"mechanism window needs window, the places seen on each side, at least 1; it is {window}"
+            )
+        self.window = Window(window, window)
+
+    def restrict(self, mask: Mask | None, queries: int, keys: int) -> Mask | None:
+        """The mask and the window."""
+        return self.window if mask is None else mask & self.window
+
+    def extra_repr(self) -> str:
+        """Shown in the module's repr."""
+        return f"window={self.window.left}"

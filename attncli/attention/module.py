@@ -1,0 +1,188 @@
+"""The attention layer: projections around the core."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attncli.attention.backends import BACKENDS
+from attncli.attention.cache import KeyValueCache
+from attncli.attention.functional import compute
+from attncli.attention.masks import Mask
+from attncli.attention.mechanisms.base import Mechanism
+from attncli.attention.positions.base import Position
+from attncli.attention.table import build_mechanism, require
+from attncli.errors import Problem, RecipeError
+
+
+class Attention(nn.Module):
+    """Multi-head attention; self or cross by ``context``, multi-head to multi-query by ``kv_heads``.
+
+    heads = 4, kv_heads = 4 (multi-head), 2 (grouped-query), 1 (multi-query)::
+
+        q   1  2  3  4        q   1  2  3  4        q   1  2  3  4
+            |  |  |  |            \\  /  \\  /            \\  \\  /  /
+        kv  1  2  3  4        kv   1     2          kv       1
+
+        x [B, Tq, C] --------- q --+-- position --+
+                       (or         |              mechanism(q, k, v, mask, bias) -- out --> [B, Tq, C]
+        context [B, Tk, C'] -- k --+-- cache -----+     by a backend
+          else x ------------- v --------- cache -+
+
+    ``mechanism`` and ``position`` are names or objects; an absolute position belongs to the embedding layer
+    and is refused here. ``qk_norm`` normalises queries and keys of each head (RMS; Dehghani et al. 2023,
+    https://arxiv.org/abs/2302.05442). ``dropout`` acts on the weights. Options: ``window``, ``topk``.
+
+    Parameters: ``qkv`` [(H + 2 K) D, C] when the context is as wide as the queries (it is cut where a
+    context is given), else ``query`` [H D, C] and ``key_value`` [2 K D, C']; ``out`` [C, H D].
+
+    MHA: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762. MQA: Shazeer 2019, https://arxiv.org/abs/1911.02150.
+    GQA: Ainslie et al. 2023, https://arxiv.org/abs/2305.13245.
+    """
+
+    def __init__(
+        self,
+        query_dim: int,
+        context_dim: int | None = None,
+        *,
+        heads: int,
+        kv_heads: int | None = None,
+        head_dim: int | None = None,
+        mechanism: str | Mechanism = "scaled_dot",
+        position: Position | None = None,
+        bias: bool = True,
+        dropout: float = 0.0,
+        qk_norm: bool = False,
+        backend: str = "auto",
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        kv_heads = heads if kv_heads is None else kv_heads
+        wrong = []
+        if head_dim is None and query_dim % heads:
+            wrong.append(f"width {query_dim} cannot be shared evenly by {heads} heads")
+        if heads % kv_heads:
+            wrong.append(
+                f"{heads} query heads cannot be shared by {kv_heads} key/value heads: not a multiple"
+            )
+        if not 0 <= dropout < 1:
+            wrong.append(f"attention dropout is {dropout}; it must be at least 0 and below 1")
+        if position is not None and position.absolute:
+            wrong.append(f"position {position.name} is added to the input: it belongs to the embedding layer")
+        if wrong:
+            raise RecipeError(*wrong)
+        head_dim = query_dim // heads if head_dim is None else head_dim
+        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
+        if isinstance(mechanism, str):
+            mechanism = build_mechanism(
+                mechanism, heads=heads, kv_heads=kv_heads, head_dim=head_dim, **options
+            )
+        elif options:
+            raise RecipeError(*(f"option {key} belongs to the mechanism that was given" for key in options))
+        if kv_heads != heads:
+            require(mechanism, "gqa", "fewer key/value heads than query heads")
+        usable = ("auto", *mechanism.support.backends)
+        if backend not in usable:
+            what = "cannot compute" if backend in BACKENDS else "is no backend; it cannot compute"
+            hint = f"use {', '.join(usable)}"
+            raise RecipeError(Problem(f"backend {backend} {what} mechanism {mechanism.name}", hint=hint))
+        self.mechanism, self.position = mechanism, position
+        self.dropout, self.backend = dropout, backend
+        if context_dim is None or context_dim == query_dim:
+            self.qkv = nn.Linear(query_dim, (heads + 2 * kv_heads) * head_dim, bias=bias)
+        else:
+            self.query = nn.Linear(query_dim, heads * head_dim, bias=bias)
+            self.key_value = nn.Linear(context_dim, 2 * kv_heads * head_dim, bias=bias)
+        self.fused_projection = hasattr(self, "qkv")
+        self.query_norm = nn.RMSNorm(head_dim, eps=1e-6) if qk_norm else None
+        self.key_norm = nn.RMSNorm(head_dim, eps=1e-6) if qk_norm else None
+        self.out = nn.Linear(heads * head_dim, query_dim, bias=bias)
+
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        mask: Mask | None = None,
+        cache: KeyValueCache | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
+        """``x`` [B, Tq, C] attends to itself, or to ``context`` [B, Tk, C']: [B, Tq, C].
+
+        ``mask`` speaks of all Tk keys, those in the ``cache`` included; with a cache ``x`` holds the last Tq
+        places. With a context, a filled cache stands for it: its keys and values are not computed again.
+        ``positions`` int64 [Tq] or [B, Tq] replaces the count of places (packed rows restart them).
+        """
+        start = 0 if cache is None else cache.length
+        if cache is not None:
+            require(self.mechanism, "cache", "a key/value cache")
+        if context is not None:
+            require(self.mechanism, "cross", "a context (cross attention)")
+            if self.position is not None:
+                name = self.position.name
+                raise RecipeError(f"position {name} needs queries and keys of one sequence, so no context")
+        elif not self.fused_projection:
+            raise RecipeError("this attention has a context of another width and cannot attend to its input")
+
+        held = cache.held() if cache is not None and context is not None else None
+        q, k, v = self._project(x, context, skip_context=held is not None)
+        places = None if positions is None else positions.view(-1, positions.shape[-1])  # [B|1, Tq]
+        if self.query_norm is not None:
+            q = self.query_norm(q).to(q.dtype)
+            k = None if k is None else self.key_norm(k).to(k.dtype)
+        if self.position is not None:
+            q = self.position.rotate(q, places, start)
+            k = self.position.rotate(k, places, start)
+        q = q.transpose(1, 2)  # [B, H, Tq, D]
+        if held is None:
+            k, v = k.transpose(1, 2), v.transpose(1, 2)  # [B, K, Tk, D]
+            if cache is not None:
+                k, v = cache.append(k, v)
+        else:
+            k, v = held
+        bias = None
+        if self.position is not None:
+            k_places = places
+            if cache is not None:
+                k_places = cache.place(places, x.shape[1], x.shape[0], x.device)
+                places = None if k_places is None else k_places[:, start:]
+            bias = self.position.bias(q.shape[2], k.shape[2], x.device, places, k_places)
+        dropout = self.dropout if self.training else 0.0
+        y = compute(self.mechanism, q, k, v, mask, bias, dropout, self.backend, self)  # [B, H, Tq, D]
+        return self.out(y.transpose(1, 2).flatten(2))
+
+    def _project(
+        self, x: Tensor, context: Tensor | None, skip_context: bool
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Queries [B, Tq, H, D], keys and values [B, Tk, K, D] (None when a cache holds them)."""
+        q_width = self.heads * self.head_dim
+        if context is None:
+            heads = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # [B, T, H + 2 K, D]
+            return heads.split((self.heads, self.kv_heads, self.kv_heads), 2)
+        if self.fused_projection:
+            weight, bias = self.qkv.weight, self.qkv.bias
+            q = F.linear(x, weight[:q_width], None if bias is None else bias[:q_width])
+        else:
+            q = self.query(x)
+        q = q.unflatten(-1, (self.heads, self.head_dim))
+        if skip_context:
+            return q, None, None
+        if self.fused_projection:
+            kv = F.linear(context, weight[q_width:], None if bias is None else bias[q_width:])
+        else:
+            kv = self.key_value(context)
+        k, v = kv.unflatten(-1, (-1, self.head_dim)).chunk(2, 2)  # [B, Tk, K, D] each
+        return q, k, v
+
+    def extra_repr(self) -> str:
+        """Shown in the module's repr."""
+        return (
+            f"heads={self.heads}, kv_heads={self.kv_heads}, head_dim={self.head_dim}, "
+            f"dropout={self.dropout}, backend={self.backend}"
+        )
+
+
+def new_caches(layers: int, capacity: int) -> list[KeyValueCache]:
+    """An empty cache for each of ``layers`` attention layers, of ``capacity`` tokens."""
+    return [KeyValueCache(capacity) for _ in range(layers)]

@@ -1,0 +1,47 @@
+"""Position schemes, a file each, and the one table of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attncli.attention.positions.alibi import Alibi
+from attncli.attention.positions.base import Bias, DenseBias, Position
+from attncli.attention.positions.learned import Learned
+from attncli.attention.positions.rotary import Rotary
+from attncli.attention.positions.shaw import Shaw
+from attncli.attention.positions.sinusoidal import Sinusoidal
+from attncli.attention.positions.t5 import T5Buckets
+from attncli.errors import Problem, RecipeError, nearest
+
+POSITIONS: dict[str, tuple[Callable[..., Position], tuple[str, ...], tuple[str, ...]]] = {
+    # name: (class, sizes it is built from, options it takes)
+    "sinusoidal": (Sinusoidal, ("width",), ("base",)),
+    "learned": (Learned, ("width", "max_length"), ("std",)),
+    "shaw": (Shaw, ("head_dim",), ("clip",)),
+    "t5": (T5Buckets, ("heads",), ("buckets", "max_distance", "bidirectional")),
+    "rotary": (Rotary, ("head_dim",), ("base",)),
+    "alibi": (Alibi, ("heads",), ()),
+}
+
+
+def build_position(
+    name: str | None, *, width: int, heads: int, head_dim: int, max_length: int, **options: Any
+) -> Position | None:
+    """The scheme called ``name``; None for "none". Options: see each class. Unknown ones are errors."""
+    if name in (None, "none"):
+        return None
+    if name not in POSITIONS:
+        near = nearest(name, POSITIONS)
+        hint = f"did you mean {near}?" if near else f"there are none, {', '.join(POSITIONS)}"
+        raise RecipeError(Problem(f"no position scheme is called {name!r}", hint=hint))
+    kind, sizes, taken = POSITIONS[name]
+    stray = [key for key in options if key not in taken]
+    if stray:
+        known = f"it takes {', '.join(taken)}" if taken else "it takes none"
+        raise RecipeError(*(Problem(f"position {name} takes no option {key}", hint=known) for key in stray))
+    given = {"width": width, "heads": heads, "head_dim": head_dim, "max_length": max_length}
+    return kind(**{key: given[key] for key in sizes}, **options)
+
+
+__all__ = ["POSITIONS", "Bias", "DenseBias", "Position", "build_position"]

@@ -1,0 +1,44 @@
+"""Sinusoidal positions, added to the input.
+
+Vaswani et al. 2017, "Attention Is All You Need", section 3.5, https://arxiv.org/abs/1706.03762
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from attncli.attention.positions.base import Position
+
+
+class Sinusoidal(Position):
+    """Sines in even channels, cosines in odd ones, of wavelengths 2 pi to ``base`` times that. Any length."""
+
+    name = "sinusoidal"
+    absolute = True
+
+    def __init__(self, width: int, *, base: float = 10000.0) -> None:
+        super().__init__()
+        self.width, self.base = width, base
+        self._table: Tensor | None = None
+
+    def embed(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
+        """``x`` [B, T, C] plus the code of each position."""
+        if positions is None:
+            if self._table is None or self._table.shape[0] < x.shape[1] or self._table.device != x.device:
+                count = max(64, 2 ** math.ceil(math.log2(x.shape[1])))
+                with torch.inference_mode(False):
+                    self._table = self.codes(torch.arange(count, device=x.device))
+            code = self._table[: x.shape[1]]
+        else:
+            code = self.codes(positions)
+        return x + code.to(x.dtype)
+
+    def codes(self, positions: Tensor) -> Tensor:
+        """The code [..., C] of integer positions [...], float32."""
+        channel = torch.arange(0, self.width, 2, device=positions.device, dtype=torch.float32)
+        rate = torch.exp(channel * (-math.log(self.base) / self.width))  # [ceil(C / 2)]
+        angle = positions.unsqueeze(-1).float() * rate
+        return torch.stack((angle.sin(), angle.cos()), -1).flatten(-2)[..., : self.width]

@@ -1,0 +1,289 @@
+"""Every mechanism under every backend, against formulas written apart in float64."""
+
+import pytest
+import torch
+from attention_formula import attention_of, weights_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attncli.attention import (
+    MECHANISMS,
+    Causal,
+    Dense,
+    Documents,
+    Padding,
+    Window,
+    attend,
+    build_mechanism,
+    record,
+)
+from attncli.attention.backends import chunked
+from attncli.errors import RecipeError
+
+OPTIONS = {"topk": {"topk": 5}, "window": {"window": 6}}
+B, H, D = 2, 4, 8
+EXACT = [(name, be) for name, kind in MECHANISMS.items() for be in kind.support.backends if be != "flex"]
+
+
+def make(name, heads=H, kv_heads=H, width=D):
+    module = build_mechanism(name, heads=heads, kv_heads=kv_heads, head_dim=width, **OPTIONS.get(name, {}))
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return module
+
+
+def masks(tq, tk):
+    keep = torch.rand(B, tk) > 0.4
+    keep[1] = False  # a batch entry with nothing to attend to
+    yield "none", None, torch.ones(B, H, tq, tk, dtype=torch.bool)
+    pattern = torch.rand(B, H, tq, tk) > 0.7
+    pattern[:, :, tq // 2] = False  # an empty row
+    i, j = torch.arange(tq)[:, None] + tk - tq, torch.arange(tk)[None]
+    ids = torch.arange(tk).div(9, rounding_mode="floor").repeat(B, 1)
+    same = (ids[0][i.clamp(0, tk - 1)] == ids[0][None]).expand(B, H, tq, tk)
+    yield "causal", Causal(), (j <= i).expand(B, H, tq, tk)
+    yield "padding", Padding(keep), keep[:, None, None].expand(B, H, tq, tk)
+    yield "dense", Dense(pattern), pattern
+    yield "causal&padding", Causal() & Padding(keep), ((j <= i) & keep[:, None, None]).expand(B, H, tq, tk)
+    yield "band", Window(3, 2), ((j - i >= -3) & (j - i <= 2)).expand(B, H, tq, tk)
+    if tq <= tk:
+        yield "documents", Documents(ids) & Causal(), same & (j <= i)
+
+
+def check(name, backend, tq, tk, kv_heads, small_chunks=False):
+    module = make(name, kv_heads=kv_heads)
+    for label, mask, allowed in masks(tq, tk):
+        q = torch.randn(B, H, tq, D, requires_grad=True)
+        k, v = (torch.randn(B, kv_heads, tk, D, requires_grad=True) for _ in range(2))
+        leaves = [q, k, v, *module.parameters()]
+        out = attend(q, k, v, mask, mechanism=module, backend=backend)
+        want = attention_of(name, module, q, k, v, allowed)
+        assert (out - want).abs().max() < 1e-5, (label, "forward")
+        flow = torch.randn_like(out)
+        got = torch.autograd.grad(out, leaves, flow)
+        exact = torch.autograd.grad(want, leaves, flow.double())
+        for one, other in zip(got, exact, strict=True):
+            assert (one - other).abs().max() < 1e-4, (label, "backward")
+        nothing = ~allowed.any(-1)
+        assert not out[nothing].any()
+        assert not got[0][nothing].any()
+
+
+@pytest.mark.parametrize(("name", "backend"), EXACT)
+@pytest.mark.parametrize(("tq", "tk", "kv_heads"), [(33, 33, 4), (5, 40, 2), (20, 9, 1)])
+def test_against_the_formula(name, backend, tq, tk, kv_heads):
+    if tq > tk and not MECHANISMS[name].support.cross:
+        tq = tk
+    check(name, backend, tq, tk, kv_heads)
+
+
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_chunks_of_any_size_agree(name, monkeypatch):
+    monkeypatch.setattr(chunked, "CHUNK_BYTES", 512)  # a few rows of one head at a time
+    monkeypatch.setattr(chunked, "KEPT_ELEMENTS", 0)  # and weights computed again in backward
+    monkeypatch.setattr(chunked, "DENSE_LIMIT", 0)  # and masks evaluated chunk by chunk
+    check(name, "chunked", 40, 40, 2)
+    check(name, "chunked", 13, 40, 4)
+
+
+@pytest.mark.parametrize("backend", ["chunked", "fused"])
+def test_long_causal_and_band(backend):
+    """Lengths at which causality and bands are cut into blocks, with an uneven last one."""
+    module = make("scaled_dot", 2, 1, 16)
+    t = 530
+    q = torch.randn(2, 2, t, 16, requires_grad=True)
+    k, v = (torch.randn(2, 1, t, 16, requires_grad=True) for _ in range(2))
+    i = torch.arange(t)
+    away = i[None] - i[:, None]
+    keep = torch.rand(2, t) > 0.5
+    keep[:, 200:300] = False  # wider than the band: rows with nothing
+    for mask, allowed in (
+        (Causal(), (away <= 0).expand(2, 2, t, t)),
+        (Window(20, 11) & Padding(keep), ((away >= -20) & (away <= 11)) & keep[:, None, None]),
+        (Window(40, None) & Causal(), ((away >= -40) & (away <= 0)).expand(2, 2, t, t)),
+    ):
+        out = attend(q, k, v, mask, backend=backend)
+        want = attention_of("scaled_dot", module, q, k, v, allowed.expand(2, 2, t, t))
+        assert (out - want).abs().max() < 1e-5
+        flow = torch.randn_like(out)
+        for one, other in zip(
+            torch.autograd.grad(out, (q, k, v), flow),
+            torch.autograd.grad(want, (q, k, v), flow.double()),
+            strict=True,
+        ):
+            assert (one - other).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(("name", "backend"), EXACT)
+def test_a_bias_and_its_gradient(name, backend):
+    module = make(name, kv_heads=2)
+    q = torch.randn(B, H, 12, D)
+    k, v = (torch.randn(B, 2, 15, D) for _ in range(2))
+    for shape in ((12, 15), (H, 12, 15), (B, H, 12, 15), (H, 1, 15)):
+        bias = torch.randn(shape, requires_grad=backend != "fused")
+        allowed = torch.rand(B, H, 12, 15) > 0.2
+        out = attend(q, k, v, Dense(allowed), bias, mechanism=module, backend=backend)
+        want = attention_of(name, module, q, k, v, allowed, bias.double())
+        assert (out - want).abs().max() < 1e-5
+        if bias.requires_grad:
+            flow = torch.randn_like(out)
+            (got,), (exact,) = (torch.autograd.grad(o, bias, flow.to(o.dtype)) for o in (out, want))
+            assert (got - exact).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(("name", "backend"), EXACT)
+def test_half_width_stays_near(name, backend):
+    """bfloat16: errors of the size of one rounding of scores and weights, and no worse than PyTorch's own."""
+    module = make(name, width=16)
+    q, k, v = (torch.randn(B, H, 50, 16).bfloat16() for _ in range(3))
+    allowed = torch.ones(B, H, 50, 50, dtype=torch.bool)
+    out = attend(q, k, v, mechanism=module, backend=backend)
+    assert out.dtype == torch.bfloat16
+    error = (out - attention_of(name, module, q, k, v, allowed)).abs()
+    if name == "topk":  # a rounded score may change which keys rank fifth
+        assert error.median() < 1e-2
+    else:
+        assert error.max() < 5e-2
+        assert error.mean() < 4e-3
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked", "fused"])
+def test_under_autocast(backend):
+    q, k, v = (torch.randn(B, H, 40, D, requires_grad=True) for _ in range(3))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = attend(q, k, v, Causal(), backend=backend)
+        got = torch.autograd.grad(out.float().square().sum(), (q, k, v))  # backward inside autocast too
+    exact = attend(q, k, v, Causal(), backend="reference")
+    want = torch.autograd.grad(exact.square().sum(), (q, k, v))
+    assert out.dtype == torch.bfloat16
+    assert (out - exact).abs().max() < 3e-2
+    for one, other in zip(got, want, strict=True):
+        assert (one - other).abs().mean() < 2e-2
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+def test_dropout_keeps_the_mean_and_its_own_gradient(backend, monkeypatch):
+    q, k, v = (torch.randn(1, 2, 24, D, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    exact = attend(q, k, v, backend="reference")
+    many = [x.detach().expand(600, -1, -1, -1) for x in (q, k, v)]
+    mean = attend(*many, dropout=0.3, training=True, backend=backend).mean(0)
+    assert (mean - exact).abs().mean() < 0.03
+    assert torch.equal(attend(q, k, v, dropout=0.3, training=False, backend="reference"), exact)
+    for kept in (0, 2**24):  # weights computed again with the same draws, and kept
+        monkeypatch.setattr(chunked, "KEPT_ELEMENTS", kept)
+        monkeypatch.setattr(chunked, "CHUNK_BYTES", 4096)
+        flow, step = torch.randn_like(exact), 1e-6 * torch.randn_like(q)
+        torch.manual_seed(5)
+        out = attend(q, k, v, dropout=0.3, training=True, backend=backend)
+        (grad,) = torch.autograd.grad(out, q, flow)
+        torch.manual_seed(5)
+        moved = attend(q + step, k, v, dropout=0.3, training=True, backend=backend)
+        assert ((moved - out) * flow).sum().item() == pytest.approx((grad * step).sum().item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_recorded_weights_are_the_formula(name):
+    module = make(name, kv_heads=2)
+    q = torch.randn(B, H, 11, D)
+    k, v = (torch.randn(B, 2, 17, D) for _ in range(2))
+    allowed = torch.rand(17) > 0.3
+    allowed = allowed.expand(B, H, 11, 17)
+    with record() as recorded:
+        attend(q, k, v, Dense(allowed[0, 0].contiguous()), mechanism=module)
+    ((label, weights),) = recorded.weights
+    assert label == "attention.0"
+    assert (weights - weights_of(name, module, q, k, allowed)).abs().max() < 1e-5
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(EXACT), st.integers(0, 2**31))
+@settings(max_examples=40, deadline=None)
+def test_causality_does_not_leak(tq, tk, pair, seed):
+    name, backend = pair
+    if tq > tk:
+        tq, tk = tk, tq
+    torch.manual_seed(seed)
+    module = make(name)
+    q = torch.randn(1, H, tq, D)
+    k, v = (torch.randn(1, H, tk, D) for _ in range(2))
+    before = attend(q, k, v, Causal(), mechanism=module, backend=backend)
+    row = int(torch.randint(0, tq, ()))
+    k[:, :, row + tk - tq + 1 :] += 5 * torch.randn(1)
+    v[:, :, row + tk - tq + 1 :] += 5
+    after = attend(q, k, v, Causal(), mechanism=module, backend=backend)
+    assert torch.allclose(before[:, :, : row + 1], after[:, :, : row + 1], atol=1e-6)
+
+
+@given(st.integers(1, 30), st.integers(1, 20), st.sampled_from(EXACT), st.integers(0, 2**31))
+@settings(max_examples=40, deadline=None)
+def test_padding_changes_nothing_and_keys_commute(t, pad, pair, seed):
+    name, backend = pair
+    torch.manual_seed(seed)
+    module = make(name)
+    q, k, v = (torch.randn(1, H, t, D) for _ in range(3))
+    plain = attend(q, k, v, mechanism=module, backend=backend)
+    if name != "window":  # its rows are aligned to the right end, which padding moves
+        longer = [torch.cat((x, torch.randn(1, H, pad, D)), 2) for x in (k, v)]
+        keep = Padding(torch.arange(t + pad)[None] < t)
+        assert torch.allclose(attend(q, *longer, keep, mechanism=module, backend=backend), plain, atol=1e-5)
+        order = torch.randperm(t)
+        turned = attend(q, k[:, :, order], v[:, :, order], mechanism=module, backend=backend)
+        assert torch.allclose(turned, plain, atol=1e-5)
+
+
+def test_flex_agrees_or_says_why_not():
+    q, k, v = (torch.randn(1, 2, 128, 16) for _ in range(3))
+    with pytest.raises(RecipeError, match=r"no backward.*auto, reference, fused, chunked"):
+        attend(q.requires_grad_(), k, v, backend="flex")
+    keep = torch.arange(128)[None] < 77
+    q = q.detach()
+    out = attend(q, k, v, Causal() & Padding(keep), backend="flex")
+    want = attend(q, k, v, Causal() & Padding(keep), backend="reference")
+    assert (out - want).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("do", "said"),
+    [
+        (lambda x: attend(x, x, x, mechanism="additive"), "has parameters"),
+        (lambda x: attend(x, x, x, mechanism="scaled_dt"), "did you mean scaled_dot"),
+        (lambda x: attend(x, x, x, mechanism="topk"), "needs topk"),
+        (lambda x: attend(x, x, x, mechanism="topk", topk=2, backend="fused"), "auto, reference, chunked"),
+        (lambda x: attend(x, x, x, topk=2), "belongs to mechanism topk"),
+        (lambda x: attend(x, x, x, backend="flash"), "no backend is called"),
+        (lambda x: attend(x, x, x, dropout=0.1, training=True, backend="fused"), "fast path.*chunked"),
+        (lambda x: attend(x, x[:, :3], x[:, :3]), "not a multiple"),
+        (lambda x: attend(x, x[..., :4], x), "do not fit"),
+        (lambda x: attend(x, x, x, Padding(torch.ones(1, 3, dtype=torch.bool))), "padding keep"),
+    ],
+)
+def test_what_cannot_be_done_is_said(do, said):
+    with pytest.raises(RecipeError, match=said):
+        do(torch.randn(1, 4, 6, 8))
+
+
+def test_a_mechanism_states_its_limits():
+    """One without weights, causality or a mask is refused where they are asked for, with those that can."""
+    from attncli.attention.mechanisms.base import Mechanism, Support
+
+    class Mean(Mechanism):
+        name = "mean"
+        support = Support(causal=False, padding=False, weights=False, bias=False, gqa=False, backends=())
+
+        def attend(self, q, k, v, mask, bias, dropout):
+            return v.mean(2, keepdim=True).expand_as(q)
+
+    x = torch.randn(1, 4, 6, 8)
+    mean = Mean(heads=4, kv_heads=4, head_dim=8)
+    assert torch.equal(attend(x, x, x, mechanism=mean)[:, :, 0], x.mean(2))
+    for said, call in (
+        ("causal masks.*scaled_dot", lambda: attend(x, x, x, Causal(), mechanism=mean)),
+        ("padding", lambda: attend(x, x, x, Padding(torch.ones(1, 6, dtype=torch.bool)), mechanism=mean)),
+        ("key/value heads", lambda: attend(x, x[:, :2], x[:, :2], mechanism=mean)),
+        ("term of the scores", lambda: attend(x, x, x, bias=torch.zeros(6, 6), mechanism=mean)),
+        ("computes itself", lambda: attend(x, x, x, mechanism=mean, backend="fused")),
+    ):
+        with pytest.raises(RecipeError, match=said):
+            call()
+    with record(), pytest.raises(RecipeError, match=r"weights.*scaled_dot"):
+        attend(x, x, x, mechanism=mean)
