@@ -1,4 +1,4 @@
-"""The curves of a run: loss, learning rate and evaluation over the steps, as a picture."""
+"""The picture of a training run: losses, evaluations and the learning rate over the steps."""
 
 from __future__ import annotations
 
@@ -8,39 +8,53 @@ from typing import Any
 from attncli.training.files import disk_errors, read_json
 from attncli.training.records import read_records
 
+_Points = list[tuple[int, float]]
+
 
 def draw_curves(run: Path) -> Path | None:
-    """Draw ``metrics.jsonl`` of the folder ``run`` to ``curves.png`` there; its path, None without lines.
+    """Draw ``curves.png`` into the run folder from its ``metrics.jsonl``; its path, None without lines.
 
-    One panel holds the training loss with its terms, one the learning rate with the gradient norm, and
-    one each metric of the evaluations, the best marked.
+    From left to right: training loss and evaluated losses; evaluated shares (accuracies ...); the goal
+    if it is neither; learning rate and gradient norm. The best evaluation is marked.
     """
     records = read_records(run / "metrics.jsonl")
-    logged = [r for r in records if "loss" in r]
-    evaluations = [r for r in records if "evaluation" in r]
-    metrics = list(dict.fromkeys(name for r in evaluations for name in r["evaluation"]))
-    if not logged and not metrics:
+    logged = [r for r in records if "learning_rate" in r]
+    evaluated = _evaluated(records)
+    if not logged and not evaluated:
         return None
+    best = read_json(run / "best.json") if (run / "best.json").exists() else {}
+    losses = {name: points for name, points in evaluated.items() if name.endswith("loss")}
+    shares = {
+        name: points
+        for name, points in evaluated.items()
+        if name not in losses and all(0 <= value <= 1 for _, value in points)
+    }
+    panels: list[tuple[str, dict[str, _Points]]] = [("loss", losses)]
+    if shares:
+        panels.append(("share", shares))
+    goal = best.get("metric")
+    if goal in evaluated and goal not in losses | shares:
+        panels.append((goal, {goal: evaluated[goal]}))
+
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    panels = 2 + len(metrics)
-    columns = min(3, panels)
-    rows = -(-panels // columns)
-    figure = Figure(figsize=(4.6 * columns, 3.2 * rows), dpi=110, layout="constrained")
+    figure = Figure(figsize=(4.8 * (len(panels) + 1), 3.8), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False).flatten()
-    _draw_losses(axes[0], logged)
-    _draw_rates(axes[1], logged)
-    best = read_json(run / "best.json") if (run / "best.json").exists() else {}
-    for axis, name in zip(axes[2:], metrics, strict=False):
-        _draw_metric(axis, name, evaluations, best)
-    for axis in axes[:panels]:
+    axes = figure.subplots(1, len(panels) + 1)
+    training = [(r["step"], r["loss"]) for r in logged if r.get("loss") is not None]
+    if training:
+        axes[0].plot(*zip(*training, strict=True), color="0.6", lw=1, label="training loss")
+    for axis, (title, curves) in zip(axes, panels, strict=False):
+        _draw_evaluations(axis, curves, best)
+        axis.set_ylabel(title)
+        axis.legend(frameon=False, fontsize=8)
+    _draw_rates(axes[-1], logged)
+    for axis in axes:
         axis.set_xlabel("step")
-        axis.grid(alpha=0.3)
-    for axis in axes[panels:]:
-        axis.remove()
-    figure.suptitle(run.name)
+        axis.grid(alpha=0.25)
+        axis.set_xlim(left=0)
+    figure.suptitle(run.name, fontsize=10)
     path = run / "curves.png"
     with disk_errors(str(path)):
         aside = run / ".tmp-curves.png"
@@ -49,32 +63,34 @@ def draw_curves(run: Path) -> Path | None:
     return path
 
 
-def _draw_losses(axis: Any, logged: list[dict[str, Any]]) -> None:
-    terms = [name for name in (logged[0] if logged else {}) if name.startswith("loss/")]
-    for name in ["loss", *terms]:
-        points = [(r["step"], r[name]) for r in logged if r.get(name) is not None]
-        axis.plot(
-            *zip(*points, strict=True), label=name.removeprefix("loss/"), lw=1.6 if name == "loss" else 1
-        )
-    axis.set_title("training loss")
-    if terms:
-        axis.legend()
+def _evaluated(records: list[dict[str, Any]]) -> dict[str, _Points]:
+    """Step and value of each metric; values that are no numbers are left out."""
+    found: dict[str, _Points] = {}
+    for record in records:
+        for name, value in record.get("evaluation", {}).items():
+            if value is not None:
+                found.setdefault(name, []).append((record["step"], value))
+    return found
+
+
+def _draw_evaluations(axis: Any, curves: dict[str, _Points], best: dict[str, Any]) -> None:
+    for number, (name, points) in enumerate(curves.items()):
+        label, color = name.replace("_", " "), f"C{number}"
+        values = {value for _, value in points}
+        if len(points) > 1 and len(values) == 1:  # a baseline
+            axis.axhline(values.pop(), color=color, ls=":", lw=1, label=label)
+            continue
+        axis.plot(*zip(*points, strict=True), color=color, marker="o", ms=3, label=f"validation {label}")
+        if name == best.get("metric"):
+            at = (best["step"], best["value"])
+            axis.annotate(f"{at[1]:.4g}", at, textcoords="offset points", xytext=(0, -12), ha="center")
 
 
 def _draw_rates(axis: Any, logged: list[dict[str, Any]]) -> None:
     steps = [r["step"] for r in logged]
-    axis.plot(steps, [r["learning_rate"] for r in logged], color="tab:green")
-    axis.set_title("learning rate (green), gradient norm (grey)")
-    beside = axis.twinx()
-    beside.plot(steps, [r["gradient_norm"] for r in logged], color="grey", lw=0.8, alpha=0.7)
-
-
-def _draw_metric(axis: Any, name: str, evaluations: list[dict[str, Any]], best: dict[str, Any]) -> None:
-    points = [(r["step"], r["evaluation"][name]) for r in evaluations]
-    points = [(step, value) for step, value in points if value is not None]
-    if points:
-        axis.plot(*zip(*points, strict=True), marker=".", color="tab:orange")
-    axis.set_title(name)
-    if best.get("metric") == name:
-        axis.axvline(best["step"], color="black", ls=":", lw=1)
-        axis.set_title(f"{name} (best {best['value']:.4g} at step {best['step']:,})")
+    axis.plot(steps, [r["learning_rate"] for r in logged], color="C0")
+    axis.set_ylabel("learning rate", color="C0")
+    norms = axis.twinx()
+    norms.plot(steps, [r["gradient_norm"] for r in logged], color="C1", lw=0.8, alpha=0.7)
+    norms.set_ylabel("gradient norm", color="C1")
+    norms.set_ylim(bottom=0)

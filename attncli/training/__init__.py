@@ -17,7 +17,7 @@ _HOMES = {
         "set_threads",
     ),
     "distributed": ("World",),
-    "loop": ("fit",),
+    "fitting": ("fit",),
     "progress": ("FitResult",),
     "records": ("read_records",),
     "reporter": ("ConsoleReporter", "Reporter"),

@@ -1,9 +1,7 @@
-"""The one training loop. Every task runs through :func:`fit`, unchanged."""
+"""The one training loop, which every task runs through unchanged."""
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, NoReturn
@@ -11,7 +9,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from attncli.errors import DeviceError, Interrupted, Problem, RecipeError
+from attncli.errors import Interrupted, Problem, RecipeError
 from attncli.recipe.sections import TrainSection
 from attncli.training.averaging import build_average
 from attncli.training.checkpoints import Checkpoint, Checkpoints
@@ -19,7 +17,6 @@ from attncli.training.device import (
     Arithmetic,
     choose_arithmetic,
     describe_device,
-    memory_errors,
     memory_in_use,
     resolve_device,
     set_threads,
@@ -40,63 +37,6 @@ from attncli.training.signals import StopRequest
 from attncli.training.task import Batch, Task
 from attncli.training.weights import restore_weights
 from attncli.training.window import FiniteWatch, LossWindow
-
-
-def fit(
-    task: Task,
-    settings: TrainSection,
-    run: RunFolder,
-    reporter: Reporter | None = None,
-    resume: bool = False,
-    *,
-    clock: Callable[[], float] = time.perf_counter,
-) -> FitResult:
-    """Train ``task`` to ``settings.steps`` in ``run``, or go on with it where its newest checkpoint stands.
-
-    Afterwards the model holds the last weights; :func:`load_weights` gives the best. Under torchrun
-    every process calls it, with the same folder. ``clock`` gives seconds.
-
-    Raises :class:`Interrupted` (state saved), :class:`RecipeError` (settings that cannot be, a loss
-    that is not finite), :class:`CheckpointError` (nothing sound to resume from, another model),
-    :class:`DeviceError` (no such device, memory or disk full).
-    """
-    world = World.join()
-    world.first(run.acquire)
-    loop: Loop | None = None
-    try:
-        with _explained(settings), StopRequest(2.0 if world.size > 1 else 0.0) as stop:
-            loop = Loop(task, settings, run, world, stop, clock)
-            return loop.run_all(reporter, resume)
-    except BaseException as error:
-        halted = isinstance(error, Interrupted | KeyboardInterrupt)
-        if world.chief:
-            with contextlib.suppress(DeviceError):
-                run.update(state="interrupted" if halted else "failed")
-        if isinstance(error, KeyboardInterrupt):
-            raise Interrupted(
-                "stopped at once; the steps since the last checkpoint are lost",
-                then=f"attn resume {run.path}",
-            ) from error
-        raise
-    finally:
-        if loop is not None:
-            loop.close()
-        run.release()
-
-
-@contextlib.contextmanager
-def _explained(settings: TrainSection) -> Any:
-    """Errors of PyTorch that settings cause, as errors of ours."""
-    try:
-        with memory_errors(
-            f"train.accumulate={settings.accumulate * 2}, or train.gradient_checkpointing=true"
-        ):
-            yield
-    except Exception as error:
-        if settings.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            what = f"torch.compile failed: {str(error).strip().splitlines()[0]}"
-            raise DeviceError(Problem(what, hint="train.compile=false")) from error
-        raise
 
 
 class Loop:
@@ -166,9 +106,11 @@ class Loop:
         arithmetic.apply()
         return arithmetic
 
-    def run_all(self, reporter: Reporter | None, resume: bool) -> FitResult:
+    def run_all(self, reporter: Reporter | None, resume: bool, recipe: str | None) -> FitResult:
         """Begin or go on, train, end."""
         progress, notes = self._begin(resume)
+        if recipe is not None:
+            self.world.first(lambda: self.run.replace_recipe(recipe))
         if self.world.chief:
             told = [reporter] if reporter is not None else []
             if self.settings.tensorboard:

@@ -82,7 +82,9 @@ class ConsoleReporter(Reporter):
         for line in (*facts["task"], *facts["notes"]):
             console.say(line)
         processes = f", {facts['processes']} processes" if facts["processes"] > 1 else ""
-        console.say(f"device: {facts['device']}{processes}; {facts['precision']}: {facts['precision_reason']}")
+        console.say(
+            f"device: {facts['device']}{processes}; {facts['precision']}: {facts['precision_reason']}"
+        )
         self._bar = console.Progress(
             "train", total=facts["steps"], unit=facts["unit"], done=facts["step"]
         ).__enter__()

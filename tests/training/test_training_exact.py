@@ -62,8 +62,7 @@ def outcome(path):
     state = last.state()
     state["progress"].pop("seconds")
     result = run.result()
-    result["speed"].pop("seconds")
-    result["speed"].pop("examples_per_second")
+    del result["speed"]
     names = sorted(p.name for p in run.checkpoints.iterdir())
     best = json.loads((run.path / "best.json").read_text())
     return files, state, result, run.metrics_file.read_bytes(), names, best

@@ -313,6 +313,15 @@ def test_a_run_is_not_made_shorter_than_it_is(tmp_path):
         train(tmp_path / "run", steps=19, resume=True)
 
 
+def test_the_recipe_is_replaced_only_where_the_run_can_go_on(tmp_path):
+    _, _, run = train(tmp_path / "run", steps=20)
+    with pytest.raises(RecipeError):
+        fit(Regression(batch=12), section(steps=19), run, resume=True, recipe="shorter: 1\n")
+    assert run.recipe_file.read_text() == "train: {}\n"
+    fit(Regression(batch=12), section(steps=21), run, resume=True, recipe="longer: 1\n")
+    assert run.recipe_file.read_text() == "longer: 1\n"
+
+
 def test_starting_anew_in_a_run_with_checkpoints_is_refused(tmp_path):
     _, task, run = train(tmp_path / "run", steps=4)
     with pytest.raises(RecipeError, match="checkpoints already") as caught:
@@ -353,14 +362,14 @@ def test_throughput_is_real_units_over_the_time_of_training_steps(tmp_path, monk
     monkeypatch.setattr(Checkpoints, "save", save)
     task, run, log = Timed(batch=12), new_run(tmp_path / "run"), Log()
     result = fit(task, section(accumulate=2), run, log, clock=clock)
-    assert result.speed == {"units_per_second": 60 / 4, "seconds": 120.0, "unit": "examples"}
+    assert result.speed == {"examples_per_second": 60 / 4, "seconds": 120.0}
     timings = read_records(run.timings_file)
-    assert {r["units_per_second"] for r in timings if "units_per_second" in r} == {15.0}
+    assert {r["examples_per_second"] for r in timings if "examples_per_second" in r} == {15.0}
     assert {r["evaluation_seconds"] for r in timings if "evaluation_seconds" in r} == {50.0}
     assert {r["checkpoint_seconds"] for r in timings if "checkpoint_seconds" in r} == {700.0}
     assert all(r["memory"] > 1e6 for r in timings if "memory" in r)
     longer = fit(Timed(batch=12), section(accumulate=2, steps=40), run, resume=True, clock=clock)
-    assert longer.speed == {"units_per_second": 15.0, "seconds": 160.0, "unit": "examples"}
+    assert longer.speed == {"examples_per_second": 15.0, "seconds": 160.0}
 
 
 def test_metrics_hold_nothing_of_the_clock(tmp_path):
