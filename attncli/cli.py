@@ -141,7 +141,7 @@ def pretrain(
 
     attn pretrain bert --data FOLDER train.steps=2000
 
-    attn pretrain runs/pretrain-bert-1 'The [MASK] of a function.'
+    attn pretrain runs/bert-1 'The [MASK] of a function.'
     """
     _function("pretrain")(
         first,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from attncli.commands.shared import (
 )
 from attncli.errors import Problem, RecipeError
 from attncli.recipe.loading import load_recipe
+from attncli.recipe.pretrain import PretrainRecipe
 
 
 def main(
@@ -44,13 +46,23 @@ def main(
         what = [Problem(f"{text!r} is no setting; a recipe takes key=value") for text in inputs]
         raise RecipeError(*what, then="attn runs list")
     loaded = load_recipe("pretrain", target.name, overrides, data)
+    _locate(loaded.recipe)
     from attncli.tasks.language_metrics import metric_names
 
     check_metric_names(requirements, metric_names(loaded.recipe))
     from attncli.commands import training
     from attncli.tasks.pretrain import PretrainTask
 
-    training.train(loaded, PretrainTask, requirements=requirements, out=out, dry_run=dry_run)
+    training.train(loaded, PretrainTask.build, requirements=requirements, out=out, dry_run=dry_run)
+
+
+def _locate(recipe: PretrainRecipe) -> None:
+    """Make paths absolute, so that the run can be resumed and measured from anywhere."""
+    for section, key in ((recipe.data, "source"), (recipe.data, "validation"), (recipe.tokenizer, "path")):
+        text = str(getattr(section, key))
+        path = os.path.expanduser(text)
+        if text not in ("", "builtin") and os.path.exists(path):
+            setattr(section, key, os.path.abspath(path))
 
 
 def _refuse(options: list[str], purpose: str, then: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -12,36 +13,30 @@ from attncli.commands.shared import Requirement, check_requirements, present
 from attncli.ops.allocator import keep_freed_memory
 from attncli.recipe.loading import LoadedRecipe
 from attncli.recipe.presenting import to_yaml
-from attncli.recipe.sections import Recipe
+from attncli.recipe.sections import TrainSection
 from attncli.reports.curves import draw_curves
 from attncli.training import ConsoleReporter, FitResult, RunFolder, Task, World, fit
 from attncli.training.device import choose_arithmetic, describe_device, resolve_device, set_threads
 
 
-class TrainableTask(Protocol):
-    """A task class that commands can build: the Task contract, and what stands around a training."""
-
-    @classmethod
-    def build(cls, recipe: Recipe, run: Path | None = None) -> Any:
-        """The task of a recipe, with fresh weights; with ``run``, its stored parts instead of new ones."""
-        ...
-
-
 def train(
     loaded: LoadedRecipe,
-    kind: type[TrainableTask],
+    build: Callable[[Any], Task],
     *,
     requirements: list[Requirement],
     out: Path | None,
     dry_run: bool,
 ) -> None:
-    """A new run of ``loaded``, or with ``dry_run`` only what it would take."""
+    """A new run of ``loaded``, or with ``dry_run`` only what it would take.
+
+    ``build`` makes the task of a recipe, with fresh weights.
+    """
     keep_freed_memory()
     settings = loaded.recipe.train
     world = World.join()
     device = resolve_device(settings.device, world.local_rank, world.size)
     set_threads(settings.threads)
-    task = kind.build(loaded.recipe)
+    task = build(loaded.recipe)
     if dry_run:
         _dry_run(task, loaded, device)
         return
@@ -58,10 +53,16 @@ def train(
 
 
 def run_to_end(
-    task: Task, settings: Any, run: RunFolder, requirements: list[Requirement], *, resume: bool
+    task: Task,
+    settings: TrainSection,
+    run: RunFolder,
+    requirements: list[Requirement],
+    *,
+    resume: bool,
+    recipe: str | None = None,
 ) -> FitResult:
     """Train in ``run``, then show the result, draw the curves and say what can be done with it."""
-    result = fit(task, settings, run, ConsoleReporter(), resume=resume)
+    result = fit(task, settings, run, ConsoleReporter(), resume=resume, recipe=recipe)
     if not console.speaks():
         return result
     draw_curves(run.path)
@@ -70,14 +71,14 @@ def run_to_end(
         {"run": str(run.path), **stored, "metrics": result.metrics, "speed": result.speed},
         title=f"{run.name}: step {result.best_step:,} of {result.steps:,}",
     )
-    console.say(f"curves: {run.path / 'curves.png'}")
+    console.say(f"run folder: {run.path} (recipe, best weights, curves.png)")
     for command in task.next_commands(run.path):
         console.say(f"next: {command}")
     check_requirements(requirements, result.metrics)
     return result
 
 
-def _dry_run(task: Any, loaded: LoadedRecipe, device: torch.device) -> None:
+def _dry_run(task: Task, loaded: LoadedRecipe, device: torch.device) -> None:
     """Parameters, FLOPs, memory, tokens a batch, and the backend with its reason; one batch is run."""
     from attncli.bench.memory import peak_memory
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -135,6 +136,21 @@ class Task(ABC):
     def describe(self, device: torch.device, dtype: torch.dtype) -> list[str]:
         """Lines that open a run: data, model, how attention is computed there in ``dtype``."""
         return []
+
+    def facts(self, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+        """What ``--dry-run`` says of it, by name: plain values."""
+        return {}
+
+    def flops_a_step(self) -> float:
+        """Model FLOPs of one update, forward and backward; 0 where nobody counted."""
+        return 0.0
+
+    def save(self, folder: Path) -> None:  # noqa: B027 - nothing to do by default
+        """Store in the run folder what a run needs besides recipe and weights, such as a tokeniser."""
+
+    def next_commands(self, run: Path) -> list[str]:
+        """What one types after training."""
+        return [f"attn evaluate {run}"]
 
     def choices(self) -> dict[str, Any]:
         """What was decided by measuring this machine, such as attention backends: plain JSON values.
