@@ -17,7 +17,7 @@ from attncli.attention import (
     build_mechanism,
     record,
 )
-from attncli.attention.backends import chunked
+from attncli.attention.backends import chunked, plan
 from attncli.errors import RecipeError
 
 OPTIONS = {"topk": {"topk": 5}, "window": {"window": 6}}
@@ -80,9 +80,9 @@ def test_against_the_formula(name, backend, tq, tk, kv_heads):
 
 @pytest.mark.parametrize("name", MECHANISMS)
 def test_chunks_of_any_size_agree(name, monkeypatch):
-    monkeypatch.setattr(chunked, "CHUNK_BYTES", 512)  # a few rows of one head at a time
+    monkeypatch.setattr(plan, "CHUNK_BYTES", 512)  # a few rows of one head at a time
     monkeypatch.setattr(chunked, "KEPT_ELEMENTS", 0)  # and weights computed again in backward
-    monkeypatch.setattr(chunked, "DENSE_LIMIT", 0)  # and masks evaluated chunk by chunk
+    monkeypatch.setattr(plan, "DENSE_LIMIT", 0)  # and masks evaluated chunk by chunk
     check(name, "chunked", 40, 40, 2)
     check(name, "chunked", 13, 40, 4)
 
@@ -162,24 +162,37 @@ def test_under_autocast(backend):
         assert (one - other).abs().mean() < 2e-2
 
 
+@pytest.mark.parametrize("name", ["scaled_dot", "topk"])
 @pytest.mark.parametrize("backend", ["reference", "chunked"])
-def test_dropout_keeps_the_mean_and_its_own_gradient(backend, monkeypatch):
-    q, k, v = (torch.randn(1, 2, 24, D, dtype=torch.float64, requires_grad=True) for _ in range(3))
-    exact = attend(q, k, v, backend="reference")
+def test_dropout_keeps_the_mean_and_its_own_gradient(name, backend, monkeypatch):
+    module = make(name)
+    q, k, v = (torch.randn(1, H, 24, D, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    options = {"mechanism": module, "dropout": 0.3, "backend": backend}
+    exact = attend(q, k, v, mechanism=module, backend="reference")
+    assert torch.equal(attend(q, k, v, **options | {"backend": "reference"}), exact)  # not in training
     many = [x.detach().expand(600, -1, -1, -1) for x in (q, k, v)]
-    mean = attend(*many, dropout=0.3, training=True, backend=backend).mean(0)
-    assert (mean - exact).abs().mean() < 0.03
-    assert torch.equal(attend(q, k, v, dropout=0.3, training=False, backend="reference"), exact)
+    assert (attend(*many, training=True, **options).mean(0) - exact).abs().mean() < 0.04
+    monkeypatch.setattr(plan, "CHUNK_BYTES", 4096)
     for kept in (0, 2**24):  # weights computed again with the same draws, and kept
         monkeypatch.setattr(chunked, "KEPT_ELEMENTS", kept)
-        monkeypatch.setattr(chunked, "CHUNK_BYTES", 4096)
         flow, step = torch.randn_like(exact), 1e-6 * torch.randn_like(q)
         torch.manual_seed(5)
-        out = attend(q, k, v, dropout=0.3, training=True, backend=backend)
+        out = attend(q, k, v, training=True, **options)
         (grad,) = torch.autograd.grad(out, q, flow)
         torch.manual_seed(5)
-        moved = attend(q + step, k, v, dropout=0.3, training=True, backend=backend)
+        moved = attend(q + step, k, v, training=True, **options)
         assert ((moved - out) * flow).sum().item() == pytest.approx((grad * step).sum().item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+def test_dropout_draws_anew_for_each_weight(backend, monkeypatch):
+    """Even weights and one-hot values show which weights were dropped: rows, heads and calls differ."""
+    monkeypatch.setattr(plan, "CHUNK_BYTES", 2048)
+    q, v = torch.zeros(2, 2, 64, 64), torch.eye(64).expand(2, 2, 64, 64)
+    first, second = (attend(q, q, v, dropout=0.5, training=True, backend=backend) > 0 for _ in range(2))
+    assert abs(first.float().mean().item() - 0.5) < 0.02
+    rows = torch.cat((first, second)).flatten(0, 2)
+    assert len(torch.unique(rows, dim=0)) == len(rows)
 
 
 @pytest.mark.parametrize("name", MECHANISMS)

@@ -165,14 +165,14 @@ def test_layers_with_positions(name, backend):
 @pytest.mark.parametrize("name", ["t5", "alibi", "shaw", "rotary"])
 @pytest.mark.parametrize("mechanism", ["scaled_dot", "window", "topk"])
 def test_positions_in_chunks_of_any_size(name, mechanism, monkeypatch):
-    from attncli.attention.backends import chunked
+    from attncli.attention.backends import chunked, plan
 
     option = {"window": {"window": 9}, "topk": {"topk": 7}}.get(mechanism, {})
     whole = layer(name, mechanism=mechanism, backend="reference", **option)
     x = torch.randn(2, 50, C)
     cut = layer(name, mechanism=mechanism, backend="chunked", **option)
     cut.load_state_dict(whole.state_dict())
-    monkeypatch.setattr(chunked, "CHUNK_BYTES", 2048)
+    monkeypatch.setattr(plan, "CHUNK_BYTES", 2048)
     monkeypatch.setattr(chunked, "KEPT_ELEMENTS", 0)
     grads = []
     for made in (whole, cut):

@@ -25,13 +25,13 @@ from attncli.errors import Problem, RecipeError
 
 try:
     import resource
-except ImportError:  # not on this system: elapsed time alone decides
+except ImportError:  # not on this system: every run counts as undisturbed
     resource = None  # type: ignore[assignment]
 
 SMALL = 2**20
 """Weights up to which the plain formula in one piece is a candidate."""
 _SLICE = 2**19  # weights in a timed slice, where heads and queries can be cut so far
-_SECONDS = 0.1  # after two rounds, timing stops when it has taken so long
+_SECONDS = 0.1  # timing takes about so long; three times that where it is disturbed
 
 _used: dict[str, str] = {}
 _given: dict[str, str] = {}
@@ -96,7 +96,7 @@ def explain(call: Call, backend: str = "auto") -> tuple[str, str]:
     candidates = ["chunked"]
     if refusal is None and _dense_size(call) <= DENSE_LIMIT:
         candidates.insert(0, "fused")
-    if total <= SMALL and call.q.element_size() >= 4:
+    if _is_small(call):
         candidates.append("reference")
     if len(candidates) == 1:
         return candidates[0], refusal or "the mask is too large to be made dense"
@@ -126,6 +126,12 @@ def _require(call: Call, backend: str) -> None:
         why = BACKENDS[backend].refuses(call)
     hint = f"here these would: auto, {', '.join(usable)}" if usable else "it needs backend auto"
     raise RecipeError(Problem(f"backend {backend} cannot compute this attention: {why}", hint=hint))
+
+
+def _is_small(call: Call) -> bool:
+    """Whether the formula in one piece is a candidate: few weights, of a type in which it computes."""
+    batch, heads, queries, keys = call.sizes
+    return batch * heads * queries * keys <= SMALL and call.q.element_size() >= 4
 
 
 def _dense_size(call: Call) -> int:
@@ -177,7 +183,7 @@ def choice_key(call: Call) -> str:
     batch, heads, queries, keys = call.sizes
     sizes = f"bh{min(64, _bucket(batch * heads))} q{min(4096, _bucket(queries))} k{min(4096, _bucket(keys))}"
     kind = str(call.q.dtype).removeprefix("torch.")
-    extra = " bias" if call.bias is not None else ""
+    extra = (" bias" if call.bias is not None else "") + (" small" if _is_small(call) else "")
     drop, grad = " dropout" if call.dropout > 0 else "", " grad" if call.with_grad else ""
     return f"{call.q.device.type} {kind} {sizes} d{call.q.shape[-1]} {_mask_kind(call)}{extra}{drop}{grad}"
 
@@ -196,32 +202,37 @@ def _measure(call: Call, candidates: list[str]) -> str:
 
 
 def min_time(runs: Mapping[str, Callable[[], None]]) -> str:
-    """The name whose function is fastest, in few interleaved rounds.
+    """The name whose function has the least elapsed time, in a few interleaved rounds.
 
-    On a quiet machine the least elapsed time decides. Where other programs interrupt every run, the least
-    processor time does: it says what the run would take alone.
+    Where other programs interrupt the runs there are more rounds, until each was timed undisturbed.
     """
     start = time.perf_counter()
-    cold = {name: _timed(run)[1] for name, run in runs.items()}
-    alive = [name for name in runs if cold[name] <= 3 * min(cold.values())]
-    seen: dict[str, list[tuple[float, float, int]]] = {name: [] for name in alive}
-    for number in range(6):
-        if len(alive) == 1 or (number >= 3 and time.perf_counter() - start > _SECONDS):
+    best = {name: _timed(run)[0] for name, run in runs.items()}
+    alive = [name for name in runs if best[name] <= 3 * min(best.values())]
+    best = dict.fromkeys(alive, math.inf)  # cold times only tell what is hopeless
+    undisturbed: set[str] = set()
+    for number in range(24):
+        calm = undisturbed.issuperset(alive)
+        limit = _SECONDS if calm else 3 * _SECONDS
+        late = number >= 3 and time.perf_counter() - start > limit
+        if len(alive) == 1 or late or (calm and number >= 6):
             break
         for name in alive:
-            seen[name].append(_timed(runs[name]))
-        best = {name: min(cpu for _, cpu, _ in seen[name]) for name in alive}
-        alive = [name for name in alive if best[name] <= 1.7 * min(best.values())]
-    quiet = all(any(not interrupted for *_, interrupted in seen[name]) for name in alive)
-    column = 0 if quiet else 1
-    return min(alive, key=lambda name: min((run[column] for run in seen[name]), default=0.0))
+            elapsed, interrupted = _timed(runs[name])
+            best[name] = min(best[name], elapsed)
+            if not interrupted:
+                undisturbed.add(name)
+        if number >= 1:
+            least = min(best[name] for name in alive)
+            alive = [name for name in alive if best[name] <= 1.6 * least]
+    return min(alive, key=best.__getitem__)
 
 
-def _timed(run: Callable[[], None]) -> tuple[float, float, int]:
-    """Elapsed seconds, processor seconds, and how often other programs interrupted."""
-    before, elapsed, spent = _interruptions(), time.perf_counter(), time.process_time()
+def _timed(run: Callable[[], None]) -> tuple[float, int]:
+    """Elapsed seconds, and how often other programs interrupted."""
+    before, start = _interruptions(), time.perf_counter()
     run()
-    return time.perf_counter() - elapsed, time.process_time() - spent, _interruptions() - before
+    return time.perf_counter() - start, _interruptions() - before
 
 
 def _interruptions() -> int:

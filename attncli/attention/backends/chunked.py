@@ -19,13 +19,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from attncli.attention.backends import reference
 from attncli.attention.backends.base import Call, expand_heads, key_slice
-from attncli.attention.masks import DENSE_LIMIT, to_additive
+from attncli.attention.backends.plan import Masking, Plan, group_of
+from attncli.attention.backends.recomputed import by_formula
 from attncli.ops.dropout import keep_mask
 
-CHUNK_BYTES = 2**20
-"""Weights of one chunk, for each thread: what a core's own cache holds."""
 KEPT_ELEMENTS, KEPT_KEYS = 2**24, 1024
 """Weights are kept for the backward pass up to so many, for at most so many keys."""
 
@@ -38,10 +36,10 @@ def refuses(call: Call) -> str | None:
 def run(call: Call) -> Tensor:
     """Heads to heads: [B, H, Tq, D']."""
     if not call.mechanism.fusable or (call.bias is not None and call.bias.needs_query):
-        return _by_formula(call)
+        return by_formula(call)
     heads = call.q.shape[1]
     k, v = expand_heads(call.k, heads), expand_heads(call.v, heads)
-    plan = _Plan.of(call)
+    plan = Plan.of(call)
     if len(plan.rows) > 1:
         k, v = k.contiguous(), v.contiguous()
     call = dataclasses.replace(call, k=k, v=v)
@@ -49,181 +47,12 @@ def run(call: Call) -> Tensor:
     return _Chunked.apply(call, plan, call.with_grad, call.q, k, v, *sources)
 
 
-def _by_formula(call: Call) -> Tensor:
-    """Any mechanism and term of the scores: the reference formula for some rows at a time."""
-    batch, heads, queries, keys = call.sizes
-    row = batch * heads * min(keys, band_width(call, queries, keys)) * call.mechanism.score_width
-    count = max(1, _budget(call) * 2 // row)
-    cuts = []
-    for first in range(0, queries, count):
-        at = slice(first, min(queries, first + count))
-        cuts.append((at, key_slice(call.mask, at.start, at.stop, call.shift, keys)))
-    others = (*call.mechanism.parameters(), *(() if call.bias is None else call.bias.sources))
-    return _Formula.apply(call, cuts, call.q, call.k, call.v, *others)
-
-
-class _Formula(torch.autograd.Function):
-    """The reference formula in cuts (rows, columns), computed again in backward.
-
-    ``others`` are the further tensors that the formula reads by itself: parameters, bias sources.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        call: Call,
-        cuts: list[tuple[slice, slice]],
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *others: Tensor,
-    ) -> Tensor:
-        batch, heads, queries, _ = call.sizes
-        ctx.settings = call, cuts, others
-        ctx.draws = _draws(q.device) if call.dropout > 0 else None
-        out = v.new_empty(batch, queries, heads, v.shape[-1]).transpose(1, 2)
-        for at, cols in cuts:
-            out[:, :, at] = reference.rows(call, q[:, :, at], k[:, :, cols], v[:, :, cols], at, cols)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        call, cuts, others = ctx.settings
-        learnt = [x for x in others if x.requires_grad]
-        dq, dk, dv = torch.zeros_like(call.q), torch.zeros_like(call.k), torch.zeros_like(call.v)
-        totals = [torch.zeros_like(x) for x in learnt]
-        kind = grad.device.type
-        devices = [grad.device] if kind == "cuda" else []
-        with torch.autocast(kind, enabled=False), torch.random.fork_rng(devices), torch.enable_grad():
-            if ctx.draws is not None:
-                _redraw(ctx.draws, grad.device)
-            for at, cols in cuts:
-                parts = call.q[:, :, at], call.k[:, :, cols], call.v[:, :, cols]
-                parts = [x.detach().requires_grad_() for x in parts]
-                out = reference.rows(call, *parts, at, cols)
-                found = torch.autograd.grad(out, [*parts, *learnt], grad[:, :, at], allow_unused=True)
-                places = dq[:, :, at], dk[:, :, cols], dv[:, :, cols], *totals
-                for place, part in zip(places, found, strict=True):
-                    if part is not None:
-                        place += part
-        learnt_grads = iter(totals)
-        rest = [next(learnt_grads) if x.requires_grad else None for x in others]
-        return None, None, dq, dk, dv, *rest
-
-
-def _draws(device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """The state of the generators that dropout draws from."""
-    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-
-
-def _redraw(draws: tuple[Tensor, Tensor | None], device: torch.device) -> None:
-    torch.set_rng_state(draws[0])
-    if draws[1] is not None:
-        torch.cuda.set_rng_state(draws[1], device)
-
-
-def _budget(call: Call) -> int:
-    threads = torch.get_num_threads() if call.q.device.type == "cpu" else 64
-    return CHUNK_BYTES * threads // call.q.element_size()
-
-
-def band_width(call: Call, queries: int, keys: int) -> int:
-    """Keys that a single query in the middle can see, by the mask's bounds."""
-    if call.mask is None:
-        return keys
-    low, high = call.mask.key_range(queries // 2, queries // 2 + 1, keys - queries)
-    return keys if low is None or high is None else max(1, min(keys, high - low))
-
-
-@dataclass
-class _Plan:
-    """How a call is cut: rows, and (batch, heads) groups of equal treatment."""
-
-    rows: list[slice]
-    groups: list[tuple[slice, slice]]
-    largest: int  # weights in the largest chunk
-
-    @staticmethod
-    def of(call: Call) -> _Plan:
-        batch, heads, queries, keys = call.sizes
-        budget, band = _budget(call), band_width(call, queries, keys)
-        if band * 2 < keys:
-            r = min(queries, max(32, band // 2))
-            width = min(keys, r + band)
-        else:
-            r, width = queries, keys
-            if call.causal_only and queries >= 256:
-                r = queries // 4  # most of what causality rules out is then never computed
-        if r * width > budget:  # not even one head of all rows
-            threads = torch.get_num_threads()
-            r = max(16, budget // (min(heads, threads) * width))
-        r = min(r, queries)
-        together = max(1, budget // (r * width))  # heads in a chunk
-        if together >= heads:
-            step = together // heads
-            groups = [(slice(b, min(batch, b + step)), slice(0, heads)) for b in range(0, batch, step)]
-        else:
-            groups = [
-                (slice(b, b + 1), slice(h, min(heads, h + together)))
-                for b in range(batch)
-                for h in range(0, heads, together)
-            ]
-            step = 1
-        rows = [slice(i, min(queries, i + r)) for i in range(0, queries, r)]
-        return _Plan(rows, groups, min(together, heads) * min(step, batch) * r * width)
-
-
-class _Masking:
-    """The additive mask of each chunk of rows: sliced from the kept dense form, or evaluated afresh."""
-
-    def __init__(self, call: Call) -> None:
-        self.call = call
-        batch, heads, queries, keys = call.sizes
-        self.whole: tuple[Tensor, Tensor | None] | None = None
-        self.triangle: Tensor | None = None
-        device, dtype = call.q.device, call.q.dtype
-        if call.mask is None or call.causal_only:
-            return
-        if call.mask.dense_size(batch, heads, queries, keys, device) <= DENSE_LIMIT:
-            self.whole = call.mask.additive(batch, heads, queries, keys, device, dtype)
-
-    def rows(self, at: slice, cols: slice) -> tuple[Tensor | None, Tensor | None, int]:
-        """``(term, empty, first)``: the term stands over the columns of the chunk from ``first`` on."""
-        call = self.call
-        if call.mask is None:
-            return None, None, 0
-        count = at.stop - at.start
-        if call.causal_only and call.shift >= 0:  # only the last columns are ever ruled out
-            if self.triangle is None:
-                full = torch.full((count, count), -torch.inf, dtype=call.q.dtype, device=call.q.device)
-                self.triangle = full.triu_(1)[None, None]
-            return self.triangle[:, :, :count, :count], None, cols.stop - cols.start - count
-        if self.whole is not None:
-            term, empty = self.whole
-            return _cut(term, at, cols), None if empty is None else _cut(empty, at, cols), 0
-        batch, heads, *_ = call.sizes
-        found = call.mask.evaluate(slice(0, batch), slice(0, heads), at, cols, call.shift, call.q.device)
-        return *to_additive(found, call.q.dtype), 0
-
-
-def _cut(x: Tensor, at: slice, cols: slice) -> Tensor:
-    """Rows and columns of a tensor [., ., Tq|1, Tk|1]."""
-    return x[:, :, at if x.shape[2] > 1 else slice(0, 1), cols if x.shape[3] > 1 else slice(0, 1)]
-
-
-def _group(x: Tensor, group: tuple[slice, slice]) -> Tensor:
-    """Batch entries and heads of a tensor [B|1, H|1, ., .]."""
-    b, h = group
-    return x[b if x.shape[0] > 1 else slice(0, 1), h if x.shape[1] > 1 else slice(0, 1)]
-
-
 class _Chunked(torch.autograd.Function):
     """Softmax of products. Takes as many key heads as query heads."""
 
     @staticmethod
     def forward(
-        ctx: Any, call: Call, plan: _Plan, with_grad: bool, q: Tensor, k: Tensor, v: Tensor, *sources: Tensor
+        ctx: Any, call: Call, plan: Plan, with_grad: bool, q: Tensor, k: Tensor, v: Tensor, *sources: Tensor
     ) -> Tensor:
         batch, heads, queries, keys = call.sizes
         # Few enough and short enough: a constant bound, so that memory stays linear in the length.
@@ -232,20 +61,22 @@ class _Chunked(torch.autograd.Function):
         seed = int(torch.randint(0, 2**62, ())) if call.dropout > 0 else 0
         out = q.new_empty(batch, queries, heads, v.shape[-1]).transpose(1, 2)  # joins heads without a copy
         kept: list[Tensor] = []
-        work = _Work(call, plan, q, k, v, sources, seed, None if keep else plan.largest)
+        work = _Work(call, plan, (q, k, v), sources, seed, None if keep else plan.largest)
         for chunk in work:
             weight, drop = work.weights(chunk)
             if keep:
-                kept += [weight] if drop is None else [weight, drop]
+                kept += [chunk.q, chunk.k, chunk.v, weight] + ([] if drop is None else [drop])
             used = weight if drop is None else work.dropped(weight, drop, in_place=not keep)
             part = torch.bmm(used, chunk.v)
             part = part.view(*chunk.shape[:3], v.shape[-1])
             if chunk.empty is not None:
                 part.masked_fill_(chunk.empty, 0)
-            _group(out, chunk.group)[:, :, chunk.rows] = part
+            group_of(out, chunk.group)[:, :, chunk.rows] = part
         if with_grad:
-            ctx.save_for_backward(q, k, v, *sources, *kept)
-            ctx.settings = call, plan, seed, keep, len(sources)
+            # The call goes along for its sizes; its tensors are held once, by the saved ones alone.
+            bare = {name: q.new_empty(()).expand(x.shape) for name, x in (("q", q), ("k", k), ("v", v))}
+            ctx.save_for_backward(*sources, *(kept or (q, k, v)))
+            ctx.settings = dataclasses.replace(call, **bare), plan, seed, keep, len(sources)
         return out
 
     @staticmethod
@@ -257,8 +88,9 @@ class _Chunked(torch.autograd.Function):
     @staticmethod
     def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         call, plan, seed, keep, count = ctx.settings
-        q, k, v, *rest = ctx.saved_tensors
-        sources, kept = tuple(rest[:count]), iter(rest[count:])
+        sources, saved = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+        kept = iter(saved) if keep else None
+        q, k, v = (call.q, call.k, call.v) if keep else saved
         batch, heads, queries, keys = call.sizes
         once = len(plan.rows) == 1 and key_slice(call.mask, 0, queries, call.shift, keys) == slice(0, keys)
         dq = q.new_empty(batch, queries, heads, q.shape[-1]).transpose(1, 2)
@@ -268,14 +100,15 @@ class _Chunked(torch.autograd.Function):
         else:  # add up, in float32 whatever the type
             wide = torch.promote_types(k.dtype, torch.float32)
             dk, dv = k.new_zeros(k.shape, dtype=wide), v.new_zeros(v.shape, dtype=wide)
-        work = _Work(call, plan, q, k, v, sources, seed, None if keep else plan.largest, backward=True)
+        shared = None if keep else plan.largest
+        work = _Work(call, plan, (q, k, v), sources, seed, shared, backward=True, kept=kept)
         second = q.new_empty(plan.largest)
         for chunk in work:
-            if keep:
+            if kept is not None:
                 weight, drop = next(kept), next(kept) if call.dropout > 0 else None
             else:
                 weight, drop = work.weights(chunk)
-            g = _group(grad, chunk.group)[:, :, chunk.rows]
+            g = group_of(grad, chunk.group)[:, :, chunk.rows]
             if chunk.empty is not None:
                 g = g.masked_fill(chunk.empty, 0)
             g = g.reshape(weight.shape[0], weight.shape[1], -1)
@@ -288,9 +121,9 @@ class _Chunked(torch.autograd.Function):
             work.bias_grad(chunk, ds)
             part_q = torch.bmm(ds, chunk.k).mul_(call.scale)
             part_k = torch.bmm(ds.transpose(1, 2), chunk.q)
-            _group(dq, chunk.group)[:, :, chunk.rows] = part_q.view(*chunk.shape[:3], -1)
+            group_of(dq, chunk.group)[:, :, chunk.rows] = part_q.view(*chunk.shape[:3], -1)
             for whole, part in ((dk, part_k), (dv, part_v)):
-                place = _group(whole, chunk.group)[:, :, chunk.cols]
+                place = group_of(whole, chunk.group)[:, :, chunk.cols]
                 place.copy_(part.view(place.shape)) if once else place.add_(part.view(place.shape))
         return None, None, None, dq, dk.to(k.dtype), dv.to(v.dtype), *work.finish()
 
@@ -315,13 +148,14 @@ class _Work:
     """The chunks of a call, one after the other, with what each needs at hand."""
 
     def __init__(
-        self, call: Call, plan: _Plan, q: Tensor, k: Tensor, v: Tensor, sources: tuple[Tensor, ...],
-        seed: int, shared: int | None, backward: bool = False,
+        self, call: Call, plan: Plan, qkv: tuple[Tensor, Tensor, Tensor], sources: tuple[Tensor, ...],
+        seed: int, shared: int | None, backward: bool = False, kept: Iterator[Tensor] | None = None,
     ) -> None:  # fmt: skip
         self.call, self.plan, self.seed = call, plan, seed
-        self.q, self.k, self.v = q, k, v
-        self.masking = _Masking(call)
-        self.buffer = None if shared is None else q.new_empty(shared)
+        self.q, self.k, self.v = qkv
+        self.kept = kept  # what the forward pass left of each chunk, in its order
+        self.masking = Masking(call)
+        self.buffer = None if shared is None else self.q.new_empty(shared)
         self.learns = backward and any(s.requires_grad for s in sources)
         self.leaves = [s.detach().requires_grad_(self.learns) for s in sources]
         self.grads: list[Tensor] | None = [torch.zeros_like(s) for s in sources] if self.learns else None
@@ -336,22 +170,31 @@ class _Work:
             term, empty, first = self.masking.rows(at, cols)
             bias = self._bias_rows(at, cols)
             for group in self.plan.groups:
-                q = _group(self.q, group)[:, :, at]
-                k, v = (_group(x, group)[:, :, cols] for x in (self.k, self.v))
-                b, h, r, c = *q.shape[:3], k.shape[2]
-                scaled = torch.mul(q, call.scale, out=q.new_empty(q.shape))
+                size = *self._size(group), at.stop - at.start, cols.stop - cols.start
                 yield _Chunk(
-                    number, at, cols, group, (b, h, r, c),
-                    scaled.view(b * h, r, -1), k.reshape(b * h, c, -1), v.reshape(b * h, c, -1),
-                    None if term is None else _group(term, group),
-                    None if empty is None else _group(empty, group),
+                    number, at, cols, group, size, *self._packed(at, cols, group),
+                    None if term is None else group_of(term, group),
+                    None if empty is None else group_of(empty, group),
                     first,
-                    None if bias is None else _group(bias, group),
+                    None if bias is None else group_of(bias, group),
                 )  # fmt: skip
                 number += 1
 
+    @staticmethod
+    def _size(group: tuple[slice, slice]) -> tuple[int, int]:
+        return group[0].stop - group[0].start, group[1].stop - group[1].start
+
+    def _packed(self, at: slice, cols: slice, group: tuple[slice, slice]) -> tuple[Tensor, Tensor, Tensor]:
+        """Scaled queries, keys and values of a chunk, heads in one dimension."""
+        if self.kept is not None:
+            return next(self.kept), next(self.kept), next(self.kept)
+        q = group_of(self.q, group)[:, :, at]
+        k, v = (group_of(x, group)[:, :, cols] for x in (self.k, self.v))
+        scaled = torch.mul(q, self.call.scale, out=q.new_empty(q.shape))
+        return scaled.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
+
     def _bias_rows(self, at: slice, cols: slice) -> Tensor | None:
-        if self.call.bias is None:
+        if self.call.bias is None or (self.kept is not None and not self.learns):
             return None
         self._close_rows()
         with torch.set_grad_enabled(self.learns):
@@ -391,7 +234,7 @@ class _Work:
             return
         if self.term_grad is None:
             self.term_grad = torch.zeros_like(self.term)
-        place = _group(self.term_grad, chunk.group)
+        place = group_of(self.term_grad, chunk.group)
         place.add_(ds.view(chunk.shape).sum_to_size(place.shape))
 
     def _close_rows(self) -> None:

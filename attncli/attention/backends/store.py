@@ -51,8 +51,13 @@ def machine() -> dict[str, str]:
 
 def path() -> Path:
     """This machine's file."""
+    return folder() / _file_name(torch.get_num_threads())
+
+
+@cache
+def _file_name(threads: int) -> str:
     digest = hashlib.sha256(json.dumps(machine(), sort_keys=True).encode()).hexdigest()[:12]
-    return folder() / f"backends-{digest}.json"
+    return f"backends-{digest}.json"
 
 
 def lookup(key: str) -> str | None:
@@ -67,15 +72,13 @@ def settle(key: str, decide: Callable[[], str]) -> str:
     """The choice under ``key``, which ``decide`` makes unless another process has made it meanwhile."""
     file = path()
     with _locked(file) as writable:
-        known = _read(file)
+        known = {**_memory.get(file, {}), **_read(file)}
         if key not in known:
-            known = {**_memory.get(file, {}), **known}
-            if key not in known:
-                known[key] = decide()
+            known[key] = decide()
             if writable:
                 _write(file, known)
-    _memory[file] = {**_memory.get(file, {}), **known}
-    return _memory[file][key]
+    _memory[file] = known
+    return known[key]
 
 
 def forget() -> None:

@@ -1,0 +1,111 @@
+"""How the chunked backend cuts a call, and the mask of each cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from attncli.attention.backends.base import Call
+from attncli.attention.masks import DENSE_LIMIT, to_additive
+
+CHUNK_BYTES = 2**20
+"""Weights of one chunk, for each thread: what a core's own cache holds."""
+
+
+def budget(call: Call) -> int:
+    """Weights in a chunk."""
+    threads = torch.get_num_threads() if call.q.device.type == "cpu" else 64
+    return CHUNK_BYTES * threads // call.q.element_size()
+
+
+def band_width(call: Call, queries: int, keys: int) -> int:
+    """Keys that a single query in the middle can see, by the mask's bounds."""
+    if call.mask is None:
+        return keys
+    low, high = call.mask.key_range(queries // 2, queries // 2 + 1, keys - queries)
+    return keys if low is None or high is None else max(1, min(keys, high - low))
+
+
+@dataclass
+class Plan:
+    """How a call is cut: rows, and (batch, heads) groups of equal treatment."""
+
+    rows: list[slice]
+    groups: list[tuple[slice, slice]]
+    largest: int  # weights in the largest chunk
+
+    @staticmethod
+    def of(call: Call) -> Plan:
+        """Whole heads where they fit, else rows of few heads; narrow rows under a band or causality."""
+        batch, heads, queries, keys = call.sizes
+        limit, band = budget(call), band_width(call, queries, keys)
+        if band * 2 < keys:
+            r = min(queries, max(32, band // 2))
+            width = min(keys, r + band)
+        else:
+            r, width = queries, keys
+            if call.causal_only and queries >= 256:
+                r = queries // 4  # most of what causality rules out is then never computed
+        if r * width > limit:  # not even one head of all rows
+            threads = torch.get_num_threads()
+            r = max(16, limit // (min(heads, threads) * width))
+        r = min(r, queries)
+        together = max(1, limit // (r * width))  # heads in a chunk
+        if together >= heads:
+            step = together // heads
+            groups = [(slice(b, min(batch, b + step)), slice(0, heads)) for b in range(0, batch, step)]
+        else:
+            groups = [
+                (slice(b, b + 1), slice(h, min(heads, h + together)))
+                for b in range(batch)
+                for h in range(0, heads, together)
+            ]
+            step = 1
+        rows = [slice(i, min(queries, i + r)) for i in range(0, queries, r)]
+        return Plan(rows, groups, min(together, heads) * min(step, batch) * r * width)
+
+
+class Masking:
+    """The additive mask of each chunk of rows: sliced from the kept dense form, or evaluated afresh."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        batch, heads, queries, keys = call.sizes
+        self.whole: tuple[Tensor, Tensor | None] | None = None
+        self.triangle: Tensor | None = None
+        device, dtype = call.q.device, call.q.dtype
+        if call.mask is None or call.causal_only:
+            return
+        if call.mask.dense_size(batch, heads, queries, keys, device) <= DENSE_LIMIT:
+            self.whole = call.mask.additive(batch, heads, queries, keys, device, dtype)
+
+    def rows(self, at: slice, cols: slice) -> tuple[Tensor | None, Tensor | None, int]:
+        """``(term, empty, first)``: the term stands over the columns of the chunk from ``first`` on."""
+        call = self.call
+        if call.mask is None:
+            return None, None, 0
+        count = at.stop - at.start
+        if call.causal_only and call.shift >= 0:  # only the last columns are ever ruled out
+            if self.triangle is None:
+                full = torch.full((count, count), -torch.inf, dtype=call.q.dtype, device=call.q.device)
+                self.triangle = full.triu_(1)[None, None]
+            return self.triangle[:, :, :count, :count], None, cols.stop - cols.start - count
+        if self.whole is not None:
+            term, empty = self.whole
+            return cut(term, at, cols), None if empty is None else cut(empty, at, cols), 0
+        batch, heads, *_ = call.sizes
+        found = call.mask.evaluate(slice(0, batch), slice(0, heads), at, cols, call.shift, call.q.device)
+        return *to_additive(found, call.q.dtype), 0
+
+
+def cut(x: Tensor, at: slice, cols: slice) -> Tensor:
+    """Rows and columns of a tensor [., ., Tq|1, Tk|1]."""
+    return x[:, :, at if x.shape[2] > 1 else slice(0, 1), cols if x.shape[3] > 1 else slice(0, 1)]
+
+
+def group_of(x: Tensor, group: tuple[slice, slice]) -> Tensor:
+    """Batch entries and heads of a tensor [B|1, H|1, ., .]."""
+    b, h = group
+    return x[b if x.shape[0] > 1 else slice(0, 1), h if x.shape[1] > 1 else slice(0, 1)]
