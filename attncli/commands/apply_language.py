@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attncli import console
 from attncli.commands.trained import load_task, open_run, read_inputs, want_inputs
 from attncli.errors import DataError, Problem, RecipeError
+
+if TYPE_CHECKING:
+    from attncli.decoding import Sampling
 
 
 def apply(
