@@ -17,7 +17,7 @@ To add a mechanism: a file in mechanisms/, a line in table.py. If its weights ar
 only prepares queries and keys, and every backend computes it. The tests go over the table by themselves.
 """
 
-from attncli.attention.backends.choice import choices, use_choices
+from attncli.attention.backends.choice import choices, restore_choices, use_choices
 from attncli.attention.cache import KeyValueCache
 from attncli.attention.functional import attend, explain_choice
 from attncli.attention.masks import Causal, Dense, Documents, Mask, Padding, Window
@@ -47,5 +47,6 @@ __all__ = [
     "explain_choice",
     "new_caches",
     "record",
+    "restore_choices",
     "use_choices",
 ]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 _ROW = 256  # elements that share a threshold; also one byte's range
@@ -32,26 +33,39 @@ def keep_mask(count: int, p: float, seed: int | list[int] | None = None) -> np.n
     return (bits >= threshold[:, None]).reshape(-1)[:count]
 
 
+_INTEGER = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by item size
+
+
+def _masked(x: Tensor, keep: Tensor) -> Tensor:
+    """``x`` where ``keep`` (int8, all bits or none) is set, else 0. On bits: PyTorch turns bytes into
+    floating point many times more slowly than into integers.
+    """
+    integer = _INTEGER[x.dtype.itemsize]
+    return (x.view(integer) & keep.to(integer)).view(x.dtype)
+
+
 class _DropoutAdd(torch.autograd.Function):
     """``residual + x * keep / (1 - p)``; without a residual, plain dropout."""
 
     @staticmethod
     def forward(ctx, x: Tensor, residual: Tensor | None, p: float) -> Tensor:
-        keep = torch.from_numpy(keep_mask(x.numel(), p)).view(x.shape)
+        bits = keep_mask(x.numel(), p).view(np.int8)
+        keep = torch.from_numpy(np.negative(bits, out=bits)).view(x.shape)  # -1 has all bits
         scale = 1.0 / (1.0 - p)
         ctx.save_for_backward(keep)
         ctx.scale = scale
         ctx.dtypes = x.dtype, None if residual is None else residual.dtype
         if residual is None:
-            return x * keep.to(x.dtype).mul_(scale)
+            return _masked(x, keep).mul_(scale)
         out = torch.promote_types(x.dtype, residual.dtype)
-        return torch.addcmul(residual.to(out), x.to(out), keep.to(out), value=scale)
+        return torch.add(residual.to(out), _masked(x, keep).to(out), alpha=scale)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor):
         (keep,) = ctx.saved_tensors
         x_dtype, residual_dtype = ctx.dtypes
-        grad_x = (grad * keep.to(grad.dtype).mul_(ctx.scale)).to(x_dtype)
+        grad_x = _masked((grad * ctx.scale).to(x_dtype), keep)
         return grad_x, None if residual_dtype is None else grad.to(residual_dtype), None
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from attncli.recipe.sections import AttentionSection, Recipe, Section, TrainSection
+from attncli.recipe.sections import AttentionSection, Recipe, Rule, Section, TrainSection
 
 
 class TextData(Section):
@@ -17,7 +17,7 @@ class TextData(Section):
     column: str = "text"
     """Column or field that holds the text, in JSON lines, CSV, parquet and hub data."""
     documents: Literal["blank_line", "line", "file"] = "blank_line"
-    """What ends a document in plain text: a blank line, a line end, or the end of the file (kept verbatim)."""
+    """What ends a document in plain text: a blank line, a line end, or the file's end (kept verbatim)."""
     validation: str | float = 0.05
     """A validation file, or the share of the documents (of the characters when documents=file) held out."""
     limit: int = Field(0, ge=0)
@@ -31,8 +31,9 @@ class TextTokenizer(Section):
 
     kind: Literal["wordpiece", "bytebpe", "bpe", "char", "byte"] = "wordpiece"
     """WordPiece as BERT, byte-level BPE as GPT-2 and RoBERTa, plain BPE, characters, or bytes."""
-    vocabulary: int = Field(8192, ge=8)
-    """Entries, special tokens included. Characters and bytes take what there are."""
+    vocabulary: int = Field(0, ge=0)
+    """Entries, special tokens included; 0 is 8,192, or what the text supports where that is less.
+    Characters and bytes take what there are."""
     lowercase: bool = True
     """Fold case and strip accents (WordPiece and plain BPE)."""
     path: str = ""
@@ -117,27 +118,22 @@ class PretrainRecipe(Recipe):
     train: PretrainTrain = PretrainTrain()
     evaluate: TextEvaluate = TextEvaluate()
 
-    def cross_checks(self) -> list[tuple[str, str]]:
+    def cross_checks(self) -> list[Rule]:
         """Rules across settings."""
-        wrong = []
-        objective, causal = self.train.objective, self.model.family == "gpt"
+        wrong: list[Rule] = []
+        model, objective = self.model, self.train.objective
+        causal = model.family == "gpt"
         if causal != (objective.kind == "clm"):
-            fit = "clm" if causal else "mlm"
-            wrong.append(
-                (
-                    "train.objective.kind",
-                    f"family {self.model.family} needs objective {fit}: "
-                    + (
-                        "it sees only the left"
-                        if causal
-                        else "it sees both sides, so the next token is known"
-                    ),
-                )
+            why = (
+                "family gpt needs objective clm: it sees only the tokens to the left"
+                if causal
+                else f"family {model.family} needs objective mlm: it sees the next token too"
             )
+            wrong.append((("train.objective.kind", "model.family"), why))
         if objective.kind == "clm" and objective.sentences != "none":
-            wrong.append(("train.objective.sentences", "only masked models have a sentence objective"))
+            why = "only masked models have a sentence objective; clm needs none"
+            wrong.append((("train.objective.sentences", "train.objective.kind"), why))
         if objective.sentences != "none" and objective.packing != "segments":
-            wrong.append(("train.objective.packing", f"sentences={objective.sentences} needs two segments"))
-        if self.train.batch % self.train.accumulate:
-            wrong.append(("train.accumulate", f"must divide train.batch={self.train.batch} evenly"))
+            why = f"sentences={objective.sentences} needs packing=segments: it needs two segments a row"
+            wrong.append((("train.objective.packing", "train.objective.sentences"), why))
         return wrong

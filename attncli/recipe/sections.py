@@ -7,15 +7,28 @@ this one (``pretrain.py``) and is listed in ``schemas.py``.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+Rule = tuple[tuple[str, ...], str]
+"""A broken rule across settings: the keys it reads, the one to blame first, and the reason."""
 
 
 class Section(BaseModel):
     """Base of every section: unknown keys are errors, settings are documented where they stand."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
+
+    def cross_checks(self) -> list[Rule]:
+        """The rules across this section's settings that are broken; keys are relative to the section.
+
+        Every section of a recipe is asked. A rule is passed over where one of its keys is wrong already.
+        """
+        return []
 
 
 class AttentionSection(Section):
@@ -40,18 +53,42 @@ class AttentionSection(Section):
     backend: Literal["auto", "reference", "fused", "chunked", "flex"] = "auto"
     """How an exact mechanism is computed; auto takes what measures fastest on this machine."""
 
+    def cross_checks(self) -> list[Rule]:
+        """Head counts that divide, and options that belong to the mechanism."""
+        wrong: list[Rule] = []
+        if self.heads and self.kv_heads and self.heads % self.kv_heads:
+            why = f"{self.kv_heads} must divide heads={self.heads}: each serves equally many query heads"
+            wrong.append((("kv_heads", "heads"), why))
+        for option in ("window", "topk"):
+            given = getattr(self, option)
+            if self.mechanism == option and given is None:
+                what = "tokens on each side" if option == "window" else "keys"
+                why = f"mechanism {option} needs it: how many {what} a query sees"
+                wrong.append(((option, "mechanism"), why))
+            if self.mechanism != option and given is not None:
+                why = f"only mechanism {option} reads it, and mechanism is {self.mechanism}"
+                wrong.append(((option, "mechanism"), why))
+        return wrong
+
 
 class ScheduleSection(Section):
     """``train.schedule``: the learning rate over the steps."""
 
     kind: Literal["linear", "cosine", "inverse_sqrt", "wsd", "constant"] = "linear"
-    """Shape after warm-up: linear or cosine to the floor, inverse square root, warm-up-stable-decay, constant."""
+    """Shape after warm-up: linear or cosine to the floor, inverse square root, warm-up-stable-decay (wsd), or
+    constant."""
     warmup: int | float = Field(0.1, ge=0)
     """Warm-up steps; a fraction below 1 is a share of all steps."""
     floor: float = Field(0.0, ge=0, le=1)
     """Final learning rate as a share of the peak."""
     decay: float = Field(0.2, gt=0, le=1)
     """Share of the steps that the decay of wsd takes, at the end."""
+
+    def cross_checks(self) -> list[Rule]:
+        """A fraction is a share of the steps only below 1."""
+        if self.warmup > 1 and self.warmup != int(self.warmup):
+            return [(("warmup",), f"{self.warmup} is neither a number of steps nor a share below 1")]
+        return []
 
 
 class TrainSection(Section):
@@ -108,8 +145,21 @@ class TrainSection(Section):
     """auto, cpu, cuda, cuda:1 ..."""
     threads: int = Field(0, ge=0)
     """CPU threads; 0 leaves the choice to PyTorch."""
-    seed: int = Field(1, ge=0)
+    seed: int = Field(1, ge=0, lt=2**63)
     """Seed of the weights, the data order, masking and dropout."""
+
+    def cross_checks(self) -> list[Rule]:
+        """Batches cut evenly; the device is one there can be."""
+        wrong: list[Rule] = []
+        if self.batch % self.accumulate:
+            wrong.append(
+                (("accumulate", "batch"), f"{self.accumulate} must divide batch={self.batch} evenly")
+            )
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            wrong.append(
+                (("device",), f"{self.device!r} is no device; there are auto, cpu, cuda, cuda:1 and so on")
+            )
+        return wrong
 
 
 class Recipe(Section):
@@ -119,10 +169,3 @@ class Recipe(Section):
     """Another recipe of the same command that this one starts from."""
     description: str = ""
     """One line shown in lists."""
-
-    def cross_checks(self) -> list[tuple[str, str]]:
-        """Rules across settings: (key path, message with the reason) for each one broken."""
-        return []
-
-
-JSON = dict[str, Any]

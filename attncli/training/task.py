@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -40,7 +41,9 @@ class Batches(Protocol):
         """The chosen ``parts`` of the next global batch cut into ``of``; then move on.
 
         The global batch, its masking included, depends on the seed and the position alone, never on
-        ``parts`` or ``of``: any number of processes and rounds sees the same examples.
+        ``parts`` or ``of``: any number of processes and rounds sees the same examples. Each example is
+        in exactly one part, and no part is empty where ``of`` is at most the batch's examples. Draw from
+        a generator of its own: the loop seeds the global ones for the model's sake.
         """
         ...
 
@@ -84,7 +87,8 @@ class Task(ABC):
         """Denominator of each loss term in this part of a batch, known without the model.
 
         The loop adds them up over rounds and processes before any backward pass, so that an update
-        does not depend on how its batch was cut.
+        does not depend on how its batch was cut. The keys are the same in every part and in every
+        batch; a term that a part has nothing of counts 0. Called on tensors in main memory.
         """
 
     @abstractmethod
@@ -92,7 +96,9 @@ class Task(ABC):
         """Loss terms **summed** over this part, scalar tensors under the same keys as ``counts``.
 
         The training loss is the sum of ``losses[k] / counts[k]`` with global counts. Called under
-        autocast, on tensors already on the model's device.
+        autocast, on tensors already on the model's device. What takes part does not depend on the data:
+        a term that a part has nothing of is a zero with a graph. PyTorch's global generators have been seeded
+        for this part of this step, so dropout is free to draw from them.
         """
 
     @abstractmethod
@@ -101,14 +107,75 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(self, shard: Shard) -> dict[str, float]:
-        """Metrics of ``self.model`` on the validation part. The model is in eval mode, no gradients."""
+        """Metrics of ``self.model`` on the validation part, ``goal.metric`` among them.
+
+        The model is in eval mode, under no_grad and autocast, with averaged weights where the run
+        averages. Every process calls it and returns the same values: go over ``shard.mine(batches)`` and
+        add up with ``shard.sum``. Alone, ``mine`` may raise to end an interrupted evaluation; let it pass.
+        """
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Groups for the optimiser: weight decay on matrices, none on biases, norms and embeddings' kin."""
-        decay = [p for p in self.model.parameters() if p.requires_grad and p.ndim >= 2]
-        plain = [p for p in self.model.parameters() if p.requires_grad and p.ndim < 2]
-        return [{"params": decay}, {"params": plain, "weight_decay": 0.0}]
+        """Groups for the optimiser: weight decay on tensors of two dimensions and more, none on the rest.
+
+        ``muon`` marks the hidden matrices that Muon may take (:func:`hidden_matrices`). A group may also
+        set ``weight_decay``, and ``scale`` the share of the learning rate that it gets.
+        """
+        hidden = hidden_matrices(self.model)
+        taken = {id(p) for p in hidden}
+        rest = [p for p in self.model.parameters() if p.requires_grad and id(p) not in taken]
+        return [
+            {"params": hidden, "muon": True},
+            {"params": [p for p in rest if p.ndim >= 2]},
+            {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+        ]
 
     def to(self, device: torch.device) -> None:
         """Move the model."""
         self.model.to(device)
+
+    def describe(self, device: torch.device, dtype: torch.dtype) -> list[str]:
+        """Lines that open a run: data, model, how attention is computed there in ``dtype``."""
+        return []
+
+    def facts(self, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+        """What ``--dry-run`` says of it, by name: plain values."""
+        return {}
+
+    def flops_a_step(self) -> float:
+        """Model FLOPs of one update, forward and backward; 0 where nobody counted."""
+        return 0.0
+
+    def save(self, folder: Path) -> None:  # noqa: B027 - nothing to do by default
+        """Store in the run folder what a run needs besides recipe and weights, such as a tokeniser."""
+
+    def next_commands(self, run: Path) -> list[str]:
+        """What one types after training."""
+        return [f"attn evaluate {run}"]
+
+    def choices(self) -> dict[str, Any]:
+        """What was decided by measuring this machine, such as attention backends: plain JSON values.
+
+        The loop stores them with the first step that they took part in, before anything of that step
+        is kept, so that a resumed run computes the same.
+        """
+        return {}
+
+    def restore_choices(self, choices: dict[str, Any]) -> None:  # noqa: B027 - nothing to do by default
+        """Decide as ``choices`` says, before the first forward pass."""
+
+
+def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
+    """Weights of the linear layers between embeddings and heads, in order.
+
+    Left out: weights tied to an embedding, and every module (with all inside it) whose attribute
+    ``muon`` is False: output heads and the projection of factorised embeddings set it.
+    """
+    out = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    for module in model.modules():
+        if not getattr(module, "muon", True):
+            out.update(id(p) for p in module.parameters())
+    found = {}
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and module.weight.requires_grad and id(module.weight) not in out:
+            found[id(module.weight)] = module.weight
+    return list(found.values())

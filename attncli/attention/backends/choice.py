@@ -43,18 +43,22 @@ def choices() -> dict[str, str]:
     return dict(_used)
 
 
-@contextlib.contextmanager
-def use_choices(given: Mapping[str, str]) -> Iterator[None]:
-    """Within the context these choices stand, whatever this machine would measure; others are measured."""
-    before = dict(_given)
+def restore_choices(given: Mapping[str, str]) -> None:
+    """From now on these choices stand, whatever this machine would measure; others are measured."""
+    _given.clear()
     _given.update(given)
     _exact.clear()
+
+
+@contextlib.contextmanager
+def use_choices(given: Mapping[str, str]) -> Iterator[None]:
+    """:func:`restore_choices` within the context, beside those given already."""
+    before = dict(_given)
+    restore_choices(before | dict(given))
     try:
         yield
     finally:
-        _given.clear()
-        _given.update(before)
-        _exact.clear()
+        restore_choices(before)
 
 
 def choose(call: Call, backend: str = "auto") -> str:

@@ -1,0 +1,179 @@
+"""``attn bench``: time this machine, beside other libraries where they are installed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from attncli import console
+from attncli.errors import RecipeError
+from attncli.recipe.loading import load_recipe
+
+
+def main(what: str, settings: list[str], *, out: Path | None = None) -> None:
+    """Run the bench recipe ``what`` and show, and with ``out`` write, its rows (.json or .csv)."""
+    if out and out.suffix not in (".json", ".csv"):
+        raise RecipeError(f"--out {out}: the ending says the format, .json or .csv", then=f"attn bench {what}")
+    loaded = load_recipe("bench", what, settings)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own chatter
+    kind = type(loaded.recipe).__name__
+    run = {"BenchTrainRecipe": _train, "BenchAttentionRecipe": _attention}[kind]
+    report = run(loaded.recipe)
+    console.document(report)
+    if out:
+        _write(report, out)
+        console.say(f"written: {out}")
+
+
+def _device(settings: Any) -> Any:
+    from attncli.ops.allocator import keep_freed_memory
+    from attncli.training import resolve_device, set_threads
+
+    keep_freed_memory()
+    device = resolve_device(settings.device)
+    set_threads(settings.threads)
+    return device
+
+
+def _train(recipe: Any) -> dict[str, Any]:
+    import torch
+
+    from attncli.bench import train
+    from attncli.bench.rates import matmul_rate
+    from attncli.bench.timing import interleave
+    from attncli.training import choose_arithmetic, describe_device
+
+    device = _device(recipe.train)
+    arithmetic = choose_arithmetic(recipe.train.precision, device)
+    arithmetic.apply()
+    console.say(f"device: {describe_device(device)}; precision {arithmetic.precision}: {arithmetic.reason}")
+    types = {"float32": torch.float32, "bf16": torch.bfloat16}
+    own = train.own_steps(recipe, device, arithmetic.precision)
+    peers = train.peer_steps(recipe, device, arithmetic.precision)
+    cases = {**own, **peers}
+    if recipe.evaluate.peers and not peers:
+        console.say("no peer: pip install transformers (and model.family=bert) to compare")
+    rounds, warmup = recipe.evaluate.rounds, recipe.evaluate.warmup
+    with console.Progress("rounds", total=rounds + warmup) as bar:
+        named = {f"{name}|{kind}": step for (name, kind), step in cases.items()}
+        timed = interleave(
+            named, rounds=rounds, warmup=warmup, device=device, on_round=lambda done: bar.advance(1)
+        )
+    for peer in peers.values():
+        peer.close()
+    rates = {kind: matmul_rate(types[kind], device) for kind in {kind for _, kind in cases}}
+    rows = train.table(recipe, {key: timed["|".join(key)] for key in cases}, rates)
+    shares = train.parts(next(iter(own.values())), device)
+    if not console.json_mode():
+        columns = ["case", "precision", "ms", "spread", "tokens/s", "attn is faster by", "share of rate"]
+        shown = [
+            (
+                row["case"],
+                row["precision"],
+                f"{row['milliseconds']:.0f}",
+                f"{100 * row['spread']:.0f} %",
+                f"{row['tokens_per_second']:,.0f}",
+                f"{row['attn_times_as_fast']:.2f}",
+                f"{100 * row['share_of_rate']:.0f} %",
+            )
+            for row in rows
+        ]
+        size = f"{recipe.model.family} {recipe.model.size}, {recipe.model.length} tokens, batch {recipe.train.batch}"
+        console.table(columns, shown, title=f"one training step, {size}", right=columns[2:])
+        told = ", ".join(f"{kind} {rate / 1e9:,.0f}" for kind, rate in rates.items())
+        console.result(f"matrix products, GFLOP/s: {told}")
+        console.table(
+            ["part of a step", "share"],
+            [(name, f"{100 * share:.1f} %") for name, share in shares.items()],
+            right=["share"],
+        )
+    return {
+        "bench": "train",
+        "device": describe_device(device),
+        "rows": rows,
+        "matmul_flops_per_second": rates,
+        "parts": shares,
+    }
+
+
+def _attention(recipe: Any) -> dict[str, Any]:
+    import torch
+
+    from attncli.bench import attention
+    from attncli.training import describe_device
+
+    device = _device(recipe.train)
+    torch.manual_seed(recipe.train.seed)
+    shapes, core, settings = recipe.data, recipe.model.attention, recipe.train
+    rows, notes = [], []
+    total = len(settings.precisions) * len(settings.directions) * len(shapes.lengths)
+    with console.Progress("shapes", total=total) as bar:
+        for note, measured in attention.measure(
+            batch=shapes.batch,
+            heads=core.heads or 8,
+            head_width=recipe.model.head_width,
+            lengths=shapes.lengths,
+            causal=shapes.causal,
+            mechanism=core.mechanism,
+            backend=core.backend,
+            precisions=settings.precisions,
+            directions=settings.directions,
+            rounds=recipe.evaluate.rounds,
+            warmup=recipe.evaluate.warmup,
+            device=device,
+            seed=settings.seed,
+        ):
+            rows += measured
+            notes.append(note)
+            bar.advance(1, length=note["length"])
+    fits = attention.growth(rows)
+    if not console.json_mode():
+        columns = ["length", "precision", "direction", "case", "ms", "spread", "peak MiB", "times the best direct"]
+        shown = [
+            (
+                row.length,
+                row.precision,
+                row.direction,
+                row.case,
+                f"{row.milliseconds:.2f}",
+                f"{100 * row.spread:.0f} %",
+                f"{row.peak_mib:,.0f}",
+                f"{row.ratio:.2f}",
+            )
+            for row in rows
+        ]
+        console.table(columns, shown, right=["length", *columns[4:]])
+        columns = ["case", "precision", "direction", "time grows as", "memory grows as"]
+        shown = [
+            (f["case"], f["precision"], f["direction"], f"T^{f['time_exponent']:.2f}", f"T^{f['memory_exponent']:.2f}")
+            for f in fits
+        ]
+        if shown:
+            console.table(columns, shown)
+        chosen = ", ".join(f"{note['length']}: {note['backend']}" for note in notes)
+        console.result(f"backend chosen by length: {chosen}")
+    return {
+        "bench": "attention",
+        "device": describe_device(device),
+        "rows": attention.as_json(rows),
+        "growth": fits,
+        "choices": notes,
+    }
+
+
+def _write(report: dict[str, Any], out: Path) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".json":
+        out.write_text(json.dumps(console.plain(report), indent=2) + "\n", encoding="utf-8")
+        return
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(report["rows"][0]))
+    writer.writeheader()
+    writer.writerows(report["rows"])
+    out.write_text(text.getvalue(), encoding="utf-8")
+
+

@@ -1,0 +1,39 @@
+"""``attn resume``: go on with an interrupted run, or extend a finished one."""
+
+from __future__ import annotations
+
+from attncli import console
+from attncli.commands.shared import check_metric_names, parse_requirements
+from attncli.commands.trained import open_run, task_class
+from attncli.errors import RecipeError
+from attncli.recipe.presenting import to_yaml
+
+_KEPT = ("data.", "tokenizer.", "model.", "train.objective.", "train.seed=", "train.batch=", "train.optimizer=",
+         "train.average=", "train.ema_decay=", "train.average_last=")  # fmt: skip
+"""What a run is: with other values its weights, state or order of data would not fit."""
+
+
+def main(first: str, settings: list[str], *, require: list[str] | None = None) -> None:
+    """Train the run on from its newest sound checkpoint."""
+    requirements = parse_requirements(require or [])
+    run, before = open_run("resume", first)
+    _, loaded = open_run("resume", first, settings)
+    kept = [text for text in settings if text.startswith(_KEPT)]
+    if kept:
+        what = [f"{text}: a run keeps this setting; with another value it is a new run" for text in kept]
+        raise RecipeError(*what, then=f"attn {run.info['command']} {run.recipe_file} {' '.join(settings)}")
+    result = run.result()
+    steps = before.recipe.train.steps
+    if result and result.get("state") == "finished" and loaded.recipe.train.steps <= steps:
+        then = f"attn resume {run.path} train.steps={2 * steps}"
+        raise RecipeError(f"{run.path} is finished after {steps} steps", then=then)
+    from attncli.commands.training import run_to_end
+    from attncli.ops.allocator import keep_freed_memory
+    from attncli.tasks.language_metrics import metric_names
+
+    check_metric_names(requirements, metric_names(loaded.recipe))
+    keep_freed_memory()
+    console.say(f"resuming {run.path}")
+    task = task_class(run.info["command"]).build(loaded.recipe, run.path)
+    text = to_yaml(loaded.recipe) if settings else None
+    run_to_end(task, loaded.recipe.train, run, requirements, resume=True, recipe=text)

@@ -1,0 +1,89 @@
+"""A finished run, opened for use: its recipe, its task and its best weights."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attncli import console
+from attncli.commands import shared
+from attncli.errors import DataError, Problem, RecipeError
+from attncli.recipe.loading import LoadedRecipe, load_recipe
+
+if TYPE_CHECKING:
+    import torch
+
+    from attncli.training import RunFolder
+
+TASKS = {"pretrain": ("attncli.tasks.pretrain", "PretrainTask")}
+"""Command to module and class of its task; imported when a run is used."""
+
+
+def task_class(command: str) -> Any:
+    """The task of a command."""
+    module, name = TASKS[command]
+    return getattr(importlib.import_module(module), name)
+
+
+def open_run(
+    command: str, first: str | Path, settings: list[str] | None = None
+) -> tuple[RunFolder, LoadedRecipe]:
+    """The run folder that ``first`` names and its recipe, with ``settings`` laid over it. No torch."""
+    run = shared.open_run(shared.find_run(command, str(first)))
+    return run, load_recipe(run.info["command"], run.recipe_file, settings)
+
+
+def load_task(run: RunFolder, loaded: LoadedRecipe, *, data: bool) -> tuple[Any, torch.device]:
+    """The task of ``run`` with its best weights, in eval mode; with its data only where ``data``."""
+    from attncli.data.tokenizers import Tokenizer
+    from attncli.ops.allocator import keep_freed_memory
+    from attncli.training import load_weights, resolve_device, restore_weights, set_threads
+
+    keep_freed_memory()
+    weights = load_weights(run)
+    kind = task_class(run.info["command"])
+    task = kind.build(loaded.recipe, run.path) if data else kind(loaded.recipe, Tokenizer.load(run.path), None)
+    restore_weights(task.model, weights, f"{run.path}")
+    settings = loaded.recipe.train
+    device = resolve_device(settings.device)
+    set_threads(settings.threads)
+    task.to(device)
+    task.model.eval()
+    return task, device
+
+
+def read_inputs(inputs: list[str]) -> Iterator[tuple[str, str]]:
+    """Each input text with its place: the words themselves, the lines of a file, or those of standard input."""
+    for given in inputs:
+        if given == "-":
+            yield from _lines("standard input", sys.stdin)
+        elif Path(given).is_file():
+            try:
+                with Path(given).open(encoding="utf-8") as file:
+                    yield from _lines(given, file)
+            except UnicodeDecodeError as error:
+                raise DataError(Problem("is not UTF-8 text", given)) from error
+        else:
+            yield "", given
+
+
+def _lines(name: str, lines: Any) -> Iterator[tuple[str, str]]:
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield f"{name}:{number}", line.rstrip("\n")
+
+
+def want_inputs(inputs: list[str], then: str) -> None:
+    """Refuse a call without any input."""
+    if not inputs:
+        raise RecipeError("an input is missing: a text in quotes, a file, or - for standard input", then=then)
+
+
+def say_run(run: RunFolder) -> None:
+    """One line on which weights are used."""
+    result = run.result()
+    state = "" if result else f" ({run.state}: its best weights so far)"
+    console.say(f"using {run.path}{state}")

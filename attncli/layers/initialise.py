@@ -1,0 +1,43 @@
+"""Initial weights, as published."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+from attncli.layers.stack import LayerStack
+
+
+def initialise(
+    model: nn.Module, *, std: float = 0.02, cutoff: float | None = 2.0, scale_residual: bool = False
+) -> None:
+    """Draw the weights of every linear layer and embedding in ``model``; biases are zero, norms the identity.
+
+    ``std``: of the normal distribution; 0.02 in BERT, RoBERTa, ALBERT, GPT-2 and ModernBERT alike.
+    ``cutoff``: values beyond so many ``std`` are drawn again, as BERT's, ALBERT's and ModernBERT's code
+    does with 2; None does not cut (RoBERTa, GPT-2).
+    ``scale_residual``: the last linear layer of every sub-layer gets ``std / sqrt(2 layers)``, so that the
+    residual stream does not grow with depth (GPT-2, Radford et al. 2019; ModernBERT).
+    """
+
+    def draw(weight, std: float) -> None:
+        if cutoff is None:
+            nn.init.normal_(weight, std=std)
+        else:
+            nn.init.trunc_normal_(weight, std=std, a=-cutoff * std, b=cutoff * std)
+
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            draw(module.weight, std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            draw(module.weight, std)
+            if module.padding_idx is not None:
+                nn.init.zeros_(module.weight[module.padding_idx].detach())
+    if scale_residual:
+        for stack in (m for m in model.modules() if isinstance(m, LayerStack)):
+            for block in stack.blocks:
+                for linear in (block.attention.out, block.feed_forward.contract):
+                    draw(linear.weight, std / math.sqrt(2 * stack.depth))

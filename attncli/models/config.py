@@ -1,0 +1,93 @@
+"""What a language model is made of, as plain values. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """Values that encoders and decoders share. All widths are in features, all lengths in tokens."""
+
+    vocabulary: int
+    pad_id: int | None = None
+    """Word that fills short rows; its embedding starts as zero."""
+    length: int = 128
+    """Positions that the model knows."""
+    layers: int = 4
+    width: int = 256
+    intermediate: int = 1024
+    heads: int = 4
+    kv_heads: int | None = None
+    """Key/value heads; None is as many as heads."""
+    mechanism: str = "scaled_dot"
+    position: str = "learned"
+    window: int | None = None
+    topk: int | None = None
+    qk_norm: bool = False
+    attention_dropout: float = 0.0
+    backend: str = "auto"
+    rotary_base: float = 10_000.0
+    local_rotary_base: float | None = None
+    """Base of local layers; None is the same."""
+    local_window: int = 0
+    """Tokens seen on each side in local layers; 0 has global layers only."""
+    global_every: int = 3
+    """Layers 0, n, 2n ... are global when there are local ones."""
+    dropout: float = 0.1
+    norm: str = "post"
+    norm_kind: str = "layer"
+    norm_epsilon: float = 1e-12
+    first_norm: bool = True
+    """Whether layer 0 of a pre-norm stack normalises its input before attention."""
+    activation: str = "gelu"
+    bias: bool = True
+    """Of linear layers and LayerNorms; output logits of masked models always have one."""
+    tie_embeddings: bool = True
+    embedding_width: int | None = None
+    """Factorised embeddings of this width, projected to ``width``."""
+    embedding_norm: bool = True
+    share_layers: bool = False
+    init_cutoff: float | None = 2.0
+    """Standard deviations where initial weights are cut; None is nowhere."""
+    init_scale_residual: bool = False
+
+    @property
+    def head_dim(self) -> int:
+        """Features of one head."""
+        return self.width // self.heads
+
+    @property
+    def local_layers(self) -> tuple[int, ...]:
+        """Indices of the layers with local attention."""
+        if not self.local_window:
+            return ()
+        return tuple(index for index in range(self.layers) if index % self.global_every)
+
+    @property
+    def word_width(self) -> int:
+        """Width of the word embeddings."""
+        return self.embedding_width or self.width
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig(TransformerConfig):
+    """An encoder with a masked-word head, and with a sentence-pair head where ``pair``."""
+
+    segments: int = 2
+    """Segment embeddings; 0 for none."""
+    pair: bool = False
+    head_activation: str = "gelu"
+    """Of the masked-word head: gelu or gelu_tanh."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig(TransformerConfig):
+    """A causal decoder."""
+
+    norm: str = "pre"
+    norm_epsilon: float = 1e-5
+    activation: str = "gelu_tanh"
+    embedding_norm: bool = False
+    init_cutoff: float | None = None
+    init_scale_residual: bool = True

@@ -1,0 +1,186 @@
+"""Names of weights in Hugging Face model folders, against ours: one table, read in both directions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from attncli.models.config import DecoderConfig, EncoderConfig
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One of our weights and where it stands in a Hugging Face file.
+
+    ``theirs``: their names; several are stacked along the first dimension to make ours.
+    ``transposed``: they store [in, out]. ``skip``: rows at the front of theirs that ours has not.
+    """
+
+    ours: str
+    theirs: tuple[str, ...]
+    transposed: bool = False
+    skip: int = 0
+
+    def take(self, tensors: dict[str, Tensor]) -> Tensor:
+        """Our weight from their ``tensors``."""
+        parts = [tensors[name].T if self.transposed else tensors[name] for name in self.theirs]
+        return (torch.cat(parts) if len(parts) > 1 else parts[0])[self.skip :].contiguous()
+
+    def give(self, weight: Tensor, sizes: Iterable[int]) -> dict[str, Tensor]:
+        """Their tensors from our ``weight``, cut into ``sizes`` rows where there are several names."""
+        if self.skip:
+            weight = torch.cat([weight.new_zeros(self.skip, *weight.shape[1:]), weight])
+        parts = weight.split(list(sizes)) if len(self.theirs) > 1 else (weight,)
+        return {
+            name: (part.T if self.transposed else part).contiguous()
+            for name, part in zip(self.theirs, parts, strict=True)
+        }
+
+
+def _pair(ours: str, theirs: str, *, bias: bool = True, transposed: bool = False) -> list[Entry]:
+    """A module's weight and, where it has one, bias."""
+    found = [Entry(f"{ours}.weight", (f"{theirs}.weight",), transposed)]
+    return [*found, Entry(f"{ours}.bias", (f"{theirs}.bias",))] if bias else found
+
+
+def _qkv(ours: str, theirs: str) -> list[Entry]:
+    """Three projections that are one of ours."""
+    return [
+        Entry(f"{ours}.{kind}", tuple(f"{theirs}.{part}.{kind}" for part in ("query", "key", "value")))
+        for kind in ("weight", "bias")
+    ]
+
+
+def _embeddings(theirs: str, config: EncoderConfig, skip: int = 0) -> list[Entry]:
+    ours = "encoder.embeddings"
+    found = [
+        Entry(f"{ours}.word.weight", (f"{theirs}.word_embeddings.weight",)),
+        Entry(f"{ours}.position.weight", (f"{theirs}.position_embeddings.weight",), skip=skip),
+        *_pair(f"{ours}.norm", f"{theirs}.LayerNorm"),
+    ]
+    if config.segments:
+        found.append(Entry(f"{ours}.segment.weight", (f"{theirs}.token_type_embeddings.weight",)))
+    return found
+
+
+def _bert_body(root: str, config: EncoderConfig, skip: int = 0) -> list[Entry]:
+    found = _embeddings(f"{root}.embeddings", config, skip)
+    for index in range(config.layers):
+        ours, theirs = f"encoder.stack.blocks.{index}", f"{root}.encoder.layer.{index}"
+        found += _qkv(f"{ours}.attention.qkv", f"{theirs}.attention.self")
+        found += _pair(f"{ours}.attention.out", f"{theirs}.attention.output.dense")
+        found += _pair(f"{ours}.attention_norm", f"{theirs}.attention.output.LayerNorm")
+        found += _pair(f"{ours}.feed_forward.expand", f"{theirs}.intermediate.dense")
+        found += _pair(f"{ours}.feed_forward.contract", f"{theirs}.output.dense")
+        found += _pair(f"{ours}.feed_forward_norm", f"{theirs}.output.LayerNorm")
+    return found
+
+
+def _output(theirs: str, config: EncoderConfig) -> list[Entry]:
+    """The output layer: its own, or the word embeddings with a bias."""
+    if config.tie_embeddings:
+        return [Entry("bias", (f"{theirs}.bias",))]
+    return [
+        Entry("decoder.weight", (f"{theirs}.decoder.weight",)),
+        Entry("bias", (f"{theirs}.decoder.bias",)),
+    ]
+
+
+def _bert(config: EncoderConfig) -> list[Entry]:
+    found = _bert_body("bert", config)
+    found += _pair("transform", "cls.predictions.transform.dense")
+    found += _pair("norm", "cls.predictions.transform.LayerNorm")
+    found += _output("cls.predictions", config)
+    if config.pair:
+        found += _pair("pooler", "bert.pooler.dense") + _pair("pair", "cls.seq_relationship")
+    return found
+
+
+def _roberta(config: EncoderConfig) -> list[Entry]:
+    # Their positions start behind the padding id: rows 0 .. pad_id of the table are never used.
+    found = _bert_body("roberta", config, skip=(config.pad_id or 0) + 1)
+    found += _pair("transform", "lm_head.dense") + _pair("norm", "lm_head.layer_norm")
+    found += _output("lm_head", config)
+    return found
+
+
+def _albert(config: EncoderConfig) -> list[Entry]:
+    ours, theirs = "encoder.stack.blocks.0", "albert.encoder.albert_layer_groups.0.albert_layers.0"
+    found = _embeddings("albert.embeddings", config)
+    found += _pair("encoder.embeddings.projection", "albert.encoder.embedding_hidden_mapping_in")
+    found += _qkv(f"{ours}.attention.qkv", f"{theirs}.attention")
+    found += _pair(f"{ours}.attention.out", f"{theirs}.attention.dense")
+    found += _pair(f"{ours}.attention_norm", f"{theirs}.attention.LayerNorm")
+    found += _pair(f"{ours}.feed_forward.expand", f"{theirs}.ffn")
+    found += _pair(f"{ours}.feed_forward.contract", f"{theirs}.ffn_output")
+    found += _pair(f"{ours}.feed_forward_norm", f"{theirs}.full_layer_layer_norm")
+    found += _pair("transform", "predictions.dense") + _pair("norm", "predictions.LayerNorm")
+    found += _output("predictions", config)
+    if config.pair:
+        found += _pair("pooler", "albert.pooler") + _pair("pair", "sop_classifier.classifier")
+    return found
+
+
+def _gpt2(config: DecoderConfig) -> list[Entry]:
+    found = [
+        Entry("embeddings.word.weight", ("transformer.wte.weight",)),
+        Entry("embeddings.position.weight", ("transformer.wpe.weight",)),
+        *_pair("stack.norm", "transformer.ln_f"),
+    ]
+    for index in range(config.layers):
+        ours, theirs = f"stack.blocks.{index}", f"transformer.h.{index}"
+        found += _pair(f"{ours}.attention.qkv", f"{theirs}.attn.c_attn", transposed=True)
+        found += _pair(f"{ours}.attention.out", f"{theirs}.attn.c_proj", transposed=True)
+        found += _pair(f"{ours}.attention_norm", f"{theirs}.ln_1")
+        found += _pair(f"{ours}.feed_forward.expand", f"{theirs}.mlp.c_fc", transposed=True)
+        found += _pair(f"{ours}.feed_forward.contract", f"{theirs}.mlp.c_proj", transposed=True)
+        found += _pair(f"{ours}.feed_forward_norm", f"{theirs}.ln_2")
+    if not config.tie_embeddings:
+        found.append(Entry("decoder.weight", ("lm_head.weight",)))
+    return found
+
+
+def _modernbert(config: EncoderConfig) -> list[Entry]:
+    bias = config.bias
+    found = [
+        Entry("encoder.embeddings.word.weight", ("model.embeddings.tok_embeddings.weight",)),
+        *_pair("encoder.embeddings.norm", "model.embeddings.norm", bias=bias),
+        *_pair("encoder.stack.norm", "model.final_norm", bias=bias),
+        *_pair("transform", "head.dense", bias=bias),
+        *_pair("norm", "head.norm", bias=bias),
+        Entry("bias", ("decoder.bias",)),
+    ]
+    for index in range(config.layers):
+        ours, theirs = f"encoder.stack.blocks.{index}", f"model.layers.{index}"
+        found += _pair(f"{ours}.attention.qkv", f"{theirs}.attn.Wqkv", bias=bias)
+        found += _pair(f"{ours}.attention.out", f"{theirs}.attn.Wo", bias=bias)
+        found += _pair(f"{ours}.feed_forward.expand", f"{theirs}.mlp.Wi", bias=bias)
+        found += _pair(f"{ours}.feed_forward.contract", f"{theirs}.mlp.Wo", bias=bias)
+        found += _pair(f"{ours}.feed_forward_norm", f"{theirs}.mlp_norm", bias=bias)
+        if index:
+            found += _pair(f"{ours}.attention_norm", f"{theirs}.attn_norm", bias=bias)
+    if not config.tie_embeddings:
+        found.append(Entry("decoder.weight", ("decoder.weight",)))
+    return found
+
+
+_TABLES = {"bert": _bert, "roberta": _roberta, "albert": _albert, "gpt2": _gpt2, "modernbert": _modernbert}
+
+
+def weight_names(model_type: str, config: EncoderConfig | DecoderConfig) -> list[Entry]:
+    """Every weight of a model of ``config``, and where ``model_type`` (their name of the family) keeps it."""
+    return _TABLES[model_type](config)
+
+
+def to_huggingface(
+    model_type: str, config: EncoderConfig | DecoderConfig, state: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Our state dict under their names, for ``model_type``'s file."""
+    kv = (config.kv_heads or config.heads) * config.head_dim
+    found: dict[str, Tensor] = {}
+    for entry in weight_names(model_type, config):
+        found |= entry.give(state[entry.ours], (config.heads * config.head_dim, kv, kv))
+    return found

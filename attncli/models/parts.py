@@ -1,0 +1,99 @@
+"""Embeddings and stacks of blocks from a model's plain values."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from attncli.attention import Attention, build_position
+from attncli.layers import Block, FeedForward, LayerStack, TokenEmbeddings, build_norm
+from attncli.models.config import TransformerConfig
+
+_ABSOLUTE = ("sinusoidal", "learned")
+_OF_EACH_LAYER = ("shaw",)  # tables of the layer's own, as published; the others serve all layers
+
+
+def _norm(config: TransformerConfig, width: int) -> nn.Module:
+    return build_norm(config.norm_kind, width, epsilon=config.norm_epsilon, bias=config.bias)
+
+
+def _position(config: TransformerConfig, width: int, **options) -> nn.Module | None:
+    return build_position(
+        config.position,
+        width=width,
+        heads=config.heads,
+        head_dim=config.head_dim,
+        max_length=config.length,
+        **options,
+    )
+
+
+def build_embeddings(config: TransformerConfig, *, segments: int = 0) -> TokenEmbeddings:
+    """Word, position and segment embeddings; projected to the model's width where they are narrower."""
+    width = config.word_width
+    return TokenEmbeddings(
+        config.vocabulary,
+        width,
+        pad_id=config.pad_id,
+        position=_position(config, width) if config.position in _ABSOLUTE else None,
+        segments=segments,
+        norm=_norm(config, width) if config.embedding_norm else None,
+        dropout=config.dropout,
+        project_to=None if config.embedding_width is None else config.width,
+    )
+
+
+def build_stack(config: TransformerConfig, *, causal: bool) -> LayerStack:
+    """The blocks, and the norm after the last one that a pre-norm stack needs.
+
+    ``causal``: whether the masks will be, so that relative positions have no use for the right side.
+    """
+    local = frozenset(config.local_layers)
+    inside = config.position not in (*_ABSOLUTE, "none")
+    shared: dict[float, nn.Module] = {}  # rotary base to scheme; the other schemes have one for all layers
+
+    def position(index: int) -> nn.Module | None:
+        if not inside:
+            return None
+        if config.position in _OF_EACH_LAYER:
+            return _position(config, config.width)
+        base = config.rotary_base
+        if index in local and config.local_rotary_base is not None and not config.share_layers:
+            base = config.local_rotary_base
+        if base not in shared:
+            options = {"rotary": {"base": base}, "t5": {"bidirectional": not causal}}
+            shared[base] = _position(config, config.width, **options.get(config.position, {}))
+        return shared[base]
+
+    def block(index: int) -> Block:
+        options = {name: value for name in ("window", "topk") if (value := getattr(config, name)) is not None}
+        attention = Attention(
+            config.width,
+            heads=config.heads,
+            kv_heads=config.kv_heads,
+            mechanism=config.mechanism,
+            position=position(index),
+            bias=config.bias,
+            dropout=config.attention_dropout,
+            qk_norm=config.qk_norm,
+            backend=config.backend,
+            **options,
+        )
+        normed = index == 0 and config.norm == "pre" and not config.first_norm
+        return Block(
+            attention,
+            FeedForward(config.width, config.intermediate, activation=config.activation, bias=config.bias),
+            nn.Identity() if normed else _norm(config, config.width),
+            _norm(config, config.width),
+            place=config.norm,
+            dropout=config.dropout,
+        )
+
+    blocks = [block(index) for index in range(1 if config.share_layers else config.layers)]
+    return LayerStack(
+        blocks.__getitem__,
+        config.layers,
+        share=config.share_layers,
+        local=config.local_layers,
+        norm=_norm(config, config.width) if config.norm == "pre" else None,
+        positions=list(shared.values()),
+    )

@@ -1,0 +1,20 @@
+"""What every test runs under: one thread a process, and a cache folder of the session's own."""
+
+import os
+
+# Before torch is imported: pytest-xdist runs a process a core, and more threads only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _session_cache(tmp_path_factory):
+    """Tests neither read nor fill the user's cache; subprocesses inherit the folder."""
+    before = os.environ.get("ATTN_CACHE")
+    os.environ["ATTN_CACHE"] = str(tmp_path_factory.mktemp("attn-cache"))
+    yield
+    if before is None:
+        del os.environ["ATTN_CACHE"]
+    else:
+        os.environ["ATTN_CACHE"] = before
