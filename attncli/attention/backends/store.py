@@ -1,7 +1,6 @@
 """Measured choices, kept in one JSON file for each kind of machine: the first writer wins.
 
-The file lies in ``$ATTN_CACHE`` (else ``~/.cache/attn``) and is keyed by processor, PyTorch version and
-threads, so that one machine always chooses the same. Without a writable folder choices stay in memory.
+The file lies in ``$ATTN_CACHE`` (else ``~/.cache/attn``) and is keyed by processor, versions and threads, so that one machine always chooses the same. Without a writable folder choices stay in memory.
 """
 
 from __future__ import annotations
@@ -17,6 +16,8 @@ from functools import cache
 from pathlib import Path
 
 import torch
+
+from attncli import __version__
 
 try:
     import fcntl
@@ -45,8 +46,9 @@ def _processor() -> str:
 
 
 def machine() -> dict[str, str]:
-    """What the measurements depend on."""
-    return {"processor": _processor(), "torch": torch.__version__, "threads": str(torch.get_num_threads())}
+    """What the measurements depend on: the processor, the kernels of PyTorch and of this package, threads."""
+    versions = {"torch": torch.__version__, "attn": __version__}
+    return {"processor": _processor(), **versions, "threads": str(torch.get_num_threads())}
 
 
 def path() -> Path:
