@@ -1,6 +1,7 @@
 """Measured choices, kept in one JSON file for each kind of machine: the first writer wins.
 
-The file lies in ``$ATTN_CACHE`` (else ``~/.cache/attn``) and is keyed by processor, versions and threads, so that one machine always chooses the same. Without a writable folder choices stay in memory.
+The file lies in ``$ATTN_CACHE`` (else ``~/.cache/attn``) and is keyed by processor, versions and threads, so
+that one machine always chooses the same. Without a writable folder choices stay in memory.
 """
 
 from __future__ import annotations
