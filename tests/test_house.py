@@ -58,7 +58,9 @@ def test_imports_go_down_only(path):
     if room == "__init__":
         return
     for other in imported(path) - {room}:
-        assert FLOOR[other] < FLOOR[room], f"{room} (floor {FLOOR[room]}) imports {other} (floor {FLOOR[other]})"
+        assert FLOOR[other] < FLOOR[room], (
+            f"{room} (floor {FLOOR[room]}) imports {other} (floor {FLOOR[other]})"
+        )
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -80,5 +82,7 @@ def test_nothing_is_unpickled_or_evaluated(path):
             wrong += [name for name in names if name.split(".")[0] in ("pickle", "marshal", "shelve", "dill")]
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
-            wrong += [name] if name in ("eval", "exec", "torch.load", "torch.save", "yaml.load", "np.load") else []
+            wrong += (
+                [name] if name in ("eval", "exec", "torch.load", "torch.save", "yaml.load", "np.load") else []
+            )
     assert not wrong

@@ -160,4 +160,3 @@ def growth(rows: list[Row]) -> list[dict[str, Any]]:
 def as_json(rows: list[Row]) -> list[dict[str, Any]]:
     """Rows as plain values."""
     return [asdict(row) for row in rows]
-

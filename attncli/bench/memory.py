@@ -30,4 +30,3 @@ def peak_memory(call: Callable[[], object], device: torch.device) -> int:
         held += event.nbytes()
         peak = max(peak, held)
     return peak
-

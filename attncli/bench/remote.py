@@ -19,7 +19,9 @@ class Remote:
     failure there is raised here as RuntimeError.
     """
 
-    def __init__(self, build: Callable[..., Callable[[], object]], *arguments: Any, device: str, threads: int) -> None:
+    def __init__(
+        self, build: Callable[..., Callable[[], object]], *arguments: Any, device: str, threads: int
+    ) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, there = context.Pipe()
         self._process = context.Process(
@@ -52,7 +54,11 @@ class Remote:
 
 
 def _serve(
-    pipe: Connection, build: Callable[..., Callable[[], object]], arguments: tuple[Any, ...], device: str, threads: int
+    pipe: Connection,
+    build: Callable[..., Callable[[], object]],
+    arguments: tuple[Any, ...],
+    device: str,
+    threads: int,
 ) -> None:
     try:
         torch.set_num_threads(threads)

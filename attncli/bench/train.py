@@ -86,8 +86,10 @@ def ours(
     return _stepper(model, loss, recipe, device, precision, fused=True)
 
 
-def transformers_step(recipe: BenchTrainRecipe, device: str, precision: str, attention: str) -> Callable[[], None]:
-    """A step of ``transformers``' BertForMaskedLM of the same dimensions, with ``attention`` eager or sdpa."""
+def transformers_step(
+    recipe: BenchTrainRecipe, device: str, precision: str, attention: str
+) -> Callable[[], None]:
+    """A step of ``transformers``' BertForMaskedLM of the same size, with ``attention`` eager or sdpa."""
     from transformers import BertConfig, BertForMaskedLM
 
     where = torch.device(device)
@@ -121,10 +123,14 @@ def own_steps(
 ) -> dict[tuple[str, str], Callable[[], None]]:
     """Our step in ``precision``, and in float32 where that is another, by (case, precision)."""
     batch = StepBatch.random(recipe, device)
-    return {("attn", kind): ours(recipe, batch, device, kind) for kind in dict.fromkeys([precision, "float32"])}
+    return {
+        ("attn", kind): ours(recipe, batch, device, kind) for kind in dict.fromkeys([precision, "float32"])
+    }
 
 
-def peer_steps(recipe: BenchTrainRecipe, device: torch.device, precision: str) -> dict[tuple[str, str], Remote]:
+def peer_steps(
+    recipe: BenchTrainRecipe, device: torch.device, precision: str
+) -> dict[tuple[str, str], Remote]:
     """The same step of other libraries, each in a process of its own with that library's defaults.
 
     Nothing where they are not installed or have no such model.

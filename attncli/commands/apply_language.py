@@ -27,20 +27,36 @@ def apply(
     """Apply the run at ``path`` to texts, files of a text a line, or ``-`` for standard input."""
     run, loaded = open_run("pretrain", path)
     causal = loaded.recipe.train.objective.kind == "clm"
-    want_inputs(inputs, f"attn pretrain {path} " + ("'Once upon a time'" if causal else "'The [MASK] is here.'"))
+    want_inputs(
+        inputs, f"attn pretrain {path} " + ("'Once upon a time'" if causal else "'The [MASK] is here.'")
+    )
     if not causal:
-        chosen = {"top-p": top_p, "temperature": temperature, "max-tokens": max_tokens, "seed": seed, "greedy": greedy}
+        chosen = {
+            "top-p": top_p,
+            "temperature": temperature,
+            "max-tokens": max_tokens,
+            "seed": seed,
+            "greedy": greedy,
+        }
         wrong = [name for name, value in chosen.items() if value]
         if wrong:
-            raise RecipeError(*(f"--{name} is for models that continue text; this one fills masks" for name in wrong))
+            raise RecipeError(
+                *(f"--{name} is for models that continue text; this one fills masks" for name in wrong)
+            )
         task, _ = load_task(run, loaded, data=False)
         _fill(task, inputs, top_k or 5)
         return
     if greedy and (temperature or top_k or top_p):
-        raise RecipeError("--greedy takes the likeliest token: --temperature, --top-k and --top-p have no effect with it")
+        raise RecipeError(
+            "--greedy takes the likeliest token: --temperature, --top-k and --top-p have no effect with it"
+        )
     from attncli.decoding import Sampling
 
-    sampling = Sampling() if greedy else Sampling(0.8 if temperature is None else temperature, top_k or 0, top_p or 1.0)
+    sampling = (
+        Sampling()
+        if greedy
+        else Sampling(0.8 if temperature is None else temperature, top_k or 0, top_p or 1.0)
+    )
     task, _ = load_task(run, loaded, data=False)
     _continue(task, inputs, sampling, max_tokens or 200, seed)
 

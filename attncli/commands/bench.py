@@ -17,7 +17,9 @@ from attncli.recipe.loading import load_recipe
 def main(what: str, settings: list[str], *, out: Path | None = None) -> None:
     """Run the bench recipe ``what`` and show, and with ``out`` write, its rows (.json or .csv)."""
     if out and out.suffix not in (".json", ".csv"):
-        raise RecipeError(f"--out {out}: the ending says the format, .json or .csv", then=f"attn bench {what}")
+        raise RecipeError(
+            f"--out {out}: the ending says the format, .json or .csv", then=f"attn bench {what}"
+        )
     loaded = load_recipe("bench", what, settings)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own chatter
     kind = type(loaded.recipe).__name__
@@ -82,7 +84,8 @@ def _train(recipe: Any) -> dict[str, Any]:
             )
             for row in rows
         ]
-        size = f"{recipe.model.family} {recipe.model.size}, {recipe.model.length} tokens, batch {recipe.train.batch}"
+        model = recipe.model
+        size = f"{model.family} {model.size}, {model.length} tokens, batch {recipe.train.batch}"
         console.table(columns, shown, title=f"one training step, {size}", right=columns[2:])
         told = ", ".join(f"{kind} {rate / 1e9:,.0f}" for kind, rate in rates.items())
         console.result(f"matrix products, GFLOP/s: {told}")
@@ -132,7 +135,16 @@ def _attention(recipe: Any) -> dict[str, Any]:
             bar.advance(1, length=note["length"])
     fits = attention.growth(rows)
     if not console.json_mode():
-        columns = ["length", "precision", "direction", "case", "ms", "spread", "peak MiB", "times the best direct"]
+        columns = [
+            "length",
+            "precision",
+            "direction",
+            "case",
+            "ms",
+            "spread",
+            "peak MiB",
+            "times the best direct",
+        ]
         shown = [
             (
                 row.length,
@@ -149,7 +161,13 @@ def _attention(recipe: Any) -> dict[str, Any]:
         console.table(columns, shown, right=["length", *columns[4:]])
         columns = ["case", "precision", "direction", "time grows as", "memory grows as"]
         shown = [
-            (f["case"], f["precision"], f["direction"], f"T^{f['time_exponent']:.2f}", f"T^{f['memory_exponent']:.2f}")
+            (
+                f["case"],
+                f["precision"],
+                f["direction"],
+                f"T^{f['time_exponent']:.2f}",
+                f"T^{f['memory_exponent']:.2f}",
+            )
             for f in fits
         ]
         if shown:
@@ -175,5 +193,3 @@ def _write(report: dict[str, Any], out: Path) -> None:
     writer.writeheader()
     writer.writerows(report["rows"])
     out.write_text(text.getvalue(), encoding="utf-8")
-
-

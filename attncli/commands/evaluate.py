@@ -10,7 +10,9 @@ from attncli.commands.trained import load_task, open_run, say_run
 from attncli.errors import RecipeError
 
 
-def main(first: str, *, split: str | None = None, data: str | None = None, require: list[str] | None = None) -> None:
+def main(
+    first: str, *, split: str | None = None, data: str | None = None, require: list[str] | None = None
+) -> None:
     """Metrics of the run's best weights."""
     requirements = parse_requirements(require or [])
     if split and data:
@@ -31,7 +33,12 @@ def main(first: str, *, split: str | None = None, data: str | None = None, requi
         metrics = task.evaluate(World.join())
     what = data or split or "validation"
     present(
-        {"run": str(run.path), "on": what, "metrics": metrics, "speed": {"seconds": time.perf_counter() - began}},
+        {
+            "run": str(run.path),
+            "on": what,
+            "metrics": metrics,
+            "speed": {"seconds": time.perf_counter() - began},
+        },
         title=f"{run.name} on {what}",
     )
     check_requirements(requirements, metrics)

@@ -28,19 +28,21 @@ def main(
     require: list[str] | None = None,
     **applying: Any,
 ) -> None:
-    """Train the recipe ``first`` with settings ``args``, or apply the run ``first`` to the inputs ``args``."""
+    """Train the recipe ``first`` with settings ``args``, or apply the run ``first`` to inputs ``args``."""
     requirements = parse_requirements(require or [])
     target = find_target("pretrain", first)
     console.say(target.sentence)
     if target.kind == "run":
-        training = {"--data": data, "--out": out, "--dry-run": dry_run, "--require": require}
-        _refuse([name for name, value in training.items() if value], "train", f"attn evaluate {first}")
+        options = {"--data": data, "--out": out, "--dry-run": dry_run, "--require": require}
+        _refuse([name for name, value in options.items() if value], "train", f"attn evaluate {first}")
         from attncli.commands.apply_language import apply
 
         apply(target.path, args, **applying)
         return
     options = {f"--{name.replace('_', '-')}": value for name, value in applying.items()}
-    _refuse([name for name, value in options.items() if value], "apply a run", f"attn pretrain {first} --help")
+    _refuse(
+        [name for name, value in options.items() if value], "apply a run", f"attn pretrain {first} --help"
+    )
     overrides, inputs = split_arguments(args)
     if inputs:
         what = [Problem(f"{text!r} is no setting; a recipe takes key=value") for text in inputs]
@@ -68,4 +70,6 @@ def _locate(recipe: PretrainRecipe) -> None:
 def _refuse(options: list[str], purpose: str, then: str) -> None:
     """Options that have no meaning here are errors, never ignored."""
     if options:
-        raise RecipeError(*(f"{name} is there to {purpose}; it has no effect here" for name in options), then=then)
+        raise RecipeError(
+            *(f"{name} is there to {purpose}; it has no effect here" for name in options), then=then
+        )

@@ -8,8 +8,18 @@ from attncli.commands.trained import open_run, task_class
 from attncli.errors import RecipeError
 from attncli.recipe.presenting import to_yaml
 
-_KEPT = ("data.", "tokenizer.", "model.", "train.objective.", "train.seed=", "train.batch=", "train.optimizer=",
-         "train.average=", "train.ema_decay=", "train.average_last=")  # fmt: skip
+_KEPT = (
+    "data.",
+    "tokenizer.",
+    "model.",
+    "train.objective.",
+    "train.seed=",
+    "train.batch=",
+    "train.optimizer=",
+    "train.average=",
+    "train.ema_decay=",
+    "train.average_last=",
+)
 """What a run is: with other values its weights, state or order of data would not fit."""
 
 

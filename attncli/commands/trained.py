@@ -45,7 +45,9 @@ def load_task(run: RunFolder, loaded: LoadedRecipe, *, data: bool) -> tuple[Any,
     keep_freed_memory()
     weights = load_weights(run)
     kind = task_class(run.info["command"])
-    task = kind.build(loaded.recipe, run.path) if data else kind(loaded.recipe, Tokenizer.load(run.path), None)
+    task = (
+        kind.build(loaded.recipe, run.path) if data else kind(loaded.recipe, Tokenizer.load(run.path), None)
+    )
     restore_weights(task.model, weights, f"{run.path}")
     settings = loaded.recipe.train
     device = resolve_device(settings.device)
@@ -56,7 +58,7 @@ def load_task(run: RunFolder, loaded: LoadedRecipe, *, data: bool) -> tuple[Any,
 
 
 def read_inputs(inputs: list[str]) -> Iterator[tuple[str, str]]:
-    """Each input text with its place: the words themselves, the lines of a file, or those of standard input."""
+    """Each input text with its place: the argument itself, lines of a file, lines of standard input."""
     for given in inputs:
         if given == "-":
             yield from _lines("standard input", sys.stdin)

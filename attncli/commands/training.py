@@ -120,7 +120,9 @@ def _dry_run(task: Task, loaded: LoadedRecipe, device: torch.device) -> None:
     console.document(report)
     if not console.json_mode():
         rows = [
-            (key, value) if not isinstance(value, dict) else (key, ", ".join(f"{k} {v}" for k, v in value.items()))
+            (key, value)
+            if not isinstance(value, dict)
+            else (key, ", ".join(f"{k} {v}" for k, v in value.items()))
             for key, value in report.items()
         ]
         console.table(["dry run", ""], rows)

@@ -76,7 +76,9 @@ def draw_maps(maps: Maps, tokens: list[str], path: Path, title: str = "") -> Non
                 axis.axis("off")
                 continue
             last = column == heads
-            axis.imshow(rolled[layer] if last else weights[column], cmap="magma" if last else "viridis", vmin=0)
+            axis.imshow(
+                rolled[layer] if last else weights[column], cmap="magma" if last else "viridis", vmin=0
+            )
             axis.set_xticks([])
             axis.set_yticks([])
             if layer == 0:

@@ -51,7 +51,7 @@ class PretrainTask(Task):
 
     @classmethod
     def build(cls, recipe: PretrainRecipe, run: Path | None = None) -> PretrainTask:
-        """The task of ``recipe``: data read and tokenised (from the cache where it was before), fresh weights.
+        """The task of ``recipe``: data read and tokenised (from the cache where it can be), fresh weights.
 
         With ``run``, the tokeniser stored there instead of a new one.
         """
@@ -152,7 +152,12 @@ class PretrainTask(Task):
         recipe = self.recipe
         with _Watch() as watch:
             store = measured_store(
-                recipe.data, self.tokenizer, recipe.train.objective, split=split, source=source, progress=watch
+                recipe.data,
+                self.tokenizer,
+                recipe.train.objective,
+                split=split,
+                source=source,
+                progress=watch,
             )
         self.corpus = replace(self.corpus, validation=store)
 
@@ -226,7 +231,10 @@ class PretrainTask(Task):
         if self.causal:
             return [f"attn pretrain {run} 'Once upon a time'", f"attn evaluate {run}"]
         mask = self.tokenizer.tokens[self.tokenizer.mask_id]
-        return [f"attn pretrain {run} 'A {mask} is an object.'", f"attn inspect {run} 'A function is an object.'"]
+        return [
+            f"attn pretrain {run} 'A {mask} is an object.'",
+            f"attn inspect {run} 'A function is an object.'",
+        ]
 
 
 def _score(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

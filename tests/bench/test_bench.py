@@ -76,7 +76,9 @@ def test_table_divides_by_the_right_thing():
 def test_flops_of_bert_mini_are_those_of_the_paper_count():
     recipe = load_recipe("bench", "train", []).recipe
     width, layers, inner, tokens, length, words = 256, 4, 1024, 32 * 128, 128, 8192
-    body = 2 * tokens * layers * (4 * width * width + 2 * width * inner) + 4 * tokens * length * width * layers
+    body = (
+        2 * tokens * layers * (4 * width * width + 2 * width * inner) + 4 * tokens * length * width * layers
+    )
     masked = round(0.15 * tokens)
     head = 2 * masked * (width * words + width * width)
     assert flops_a_step(recipe) == pytest.approx(3 * (body + head), rel=1e-3)

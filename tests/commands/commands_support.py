@@ -9,7 +9,13 @@ from typing import NamedTuple
 
 from attncli.cli import run as run_program
 
-SMALL = ["model.layers=1", "model.width=32", "model.intermediate=64", "model.length=32", "model.attention.heads=2"]
+SMALL = [
+    "model.layers=1",
+    "model.width=32",
+    "model.intermediate=64",
+    "model.length=32",
+    "model.attention.heads=2",
+]
 QUICK = [*SMALL, "train.steps=2", "train.batch=4", "train.evaluate_every=0", "train.log_every=1"]
 
 
@@ -38,7 +44,22 @@ def runner(capfd):
 def write_text(path: Path, documents: int = 60, seed: int = 0) -> Path:
     """A corpus of random sentences over few words, a blank line between documents."""
     rng = random.Random(seed)
-    words = ["the", "cat", "dog", "sees", "a", "bird", "and", "runs", "home", "never", "again", "quick", "slow", "red"]
+    words = [
+        "the",
+        "cat",
+        "dog",
+        "sees",
+        "a",
+        "bird",
+        "and",
+        "runs",
+        "home",
+        "never",
+        "again",
+        "quick",
+        "slow",
+        "red",
+    ]
     texts = []
     for _ in range(documents):
         lines = [" ".join(rng.choices(words, k=rng.randint(5, 12))).capitalize() + "." for _ in range(6)]

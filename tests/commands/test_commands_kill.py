@@ -55,11 +55,15 @@ def test_killed_anywhere_and_resumed_is_bit_identical(undisturbed, tmp_path):
     run, rng, kills = tmp_path / "run", random.Random(7), 0
     process = start("pretrain", "bert", "--data", corpus, "--out", run, *SETTINGS)
     while kills < 4:
-        before = len((run / "timings.jsonl").read_text().splitlines()) if (run / "timings.jsonl").exists() else 0
+        before = (
+            len((run / "timings.jsonl").read_text().splitlines()) if (run / "timings.jsonl").exists() else 0
+        )
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and process.poll() is None:  # let it get some steps further
             time.sleep(0.02)
-            lines = (run / "timings.jsonl").read_text().splitlines() if (run / "timings.jsonl").exists() else []
+            lines = (
+                (run / "timings.jsonl").read_text().splitlines() if (run / "timings.jsonl").exists() else []
+            )
             if len(lines) > before + rng.randint(1, 8):
                 break
         time.sleep(rng.random() * 0.1)
@@ -99,7 +103,16 @@ def test_two_processes_give_the_losses_of_one(undisturbed, tmp_path):
     settings = [*SETTINGS, "train.steps=6", "model.dropout=0"]
     one, two = tmp_path / "one", tmp_path / "two"
     assert start("pretrain", "bert", "--data", corpus, "--out", one, *settings).wait(300) == 0
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "attncli"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "attncli",
+    ]
     command += ["pretrain", "bert", "--data", str(corpus), "--out", str(two), *settings]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ)
     assert done.returncode == 0, done.stderr

@@ -47,7 +47,16 @@ def test_recipes_are_counted():
 
 @pytest.mark.parametrize("entry", RECIPES, ids=lambda entry: entry.name)
 def test_every_recipe_trains_two_steps_on_its_own_data(attn, tmp_path, entry):
-    ran = attn("pretrain", entry.name, "train.steps=2", "train.batch=2", "evaluate.batches=1", "--out", "run", "--json")
+    ran = attn(
+        "pretrain",
+        entry.name,
+        "train.steps=2",
+        "train.batch=2",
+        "evaluate.batches=1",
+        "--out",
+        "run",
+        "--json",
+    )
     assert ran.code == 0, ran.err
     assert ran.json["steps"] == 2
     assert ran.json["metrics"]["loss"] > 0
@@ -59,7 +68,13 @@ def test_every_recipe_trains_two_steps_on_its_own_data(attn, tmp_path, entry):
 def test_result_table_is_on_standard_output(attn, corpus):
     ran = attn("pretrain", "bert", "--data", corpus, *QUICK)
     assert ran.code == 0, ran.err
-    for name in ("masked_loss", "masked_accuracy", "next_sentence_accuracy", "perplexity", "tokens_per_second"):
+    for name in (
+        "masked_loss",
+        "masked_accuracy",
+        "next_sentence_accuracy",
+        "perplexity",
+        "tokens_per_second",
+    ):
         assert name in ran.out
     assert "next: attn pretrain runs/bert-1" in ran.err
     assert "bert is the recipe pretrain/bert" in ran.err.splitlines()[0]
@@ -165,7 +180,10 @@ def test_greedy_takes_no_sampling_options(attn, gpt):
 def test_a_file_of_prompts_gives_an_answer_a_line(attn, bert, tmp_path):
     file = tmp_path / "texts.txt"
     file.write_text("a [MASK] runs\n\nthe [MASK]\n")
-    assert [a["text"] for a in attn("pretrain", bert, file, "--json").json["answers"]] == ["a [MASK] runs", "the [MASK]"]
+    assert [a["text"] for a in attn("pretrain", bert, file, "--json").json["answers"]] == [
+        "a [MASK] runs",
+        "the [MASK]",
+    ]
     file.write_text("a [MASK] runs\nno mask\n")
     ran = attn("pretrain", bert, file)
     assert ran.code == 3
