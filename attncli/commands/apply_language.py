@@ -38,7 +38,7 @@ def apply(
             "seed": seed,
             "greedy": greedy,
         }
-        wrong = [name for name, value in chosen.items() if value]
+        wrong = [name for name, value in chosen.items() if value is not None and value is not False]
         if wrong:
             raise RecipeError(
                 *(f"--{name} is for models that continue text; this one fills masks" for name in wrong)
@@ -46,17 +46,20 @@ def apply(
         task, _ = load_task(run, loaded, data=False)
         _fill(task, inputs, top_k or 5)
         return
-    if greedy and (temperature or top_k or top_p):
+    if greedy and (temperature, top_k, top_p) != (None, None, None):
         raise RecipeError(
             "--greedy takes the likeliest token: --temperature, --top-k and --top-p have no effect with it"
         )
     from attncli.decoding import Sampling
 
-    sampling = (
-        Sampling()
-        if greedy
-        else Sampling(0.8 if temperature is None else temperature, top_k or 0, top_p or 1.0)
-    )
+    try:
+        sampling = Sampling(
+            0.0 if greedy else 0.8 if temperature is None else temperature,
+            top_k or 0,
+            1.0 if top_p is None else top_p,
+        )
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
     task, _ = load_task(run, loaded, data=False)
     _continue(task, inputs, sampling, max_tokens or 200, seed)
 

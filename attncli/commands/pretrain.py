@@ -34,15 +34,13 @@ def main(
     console.say(target.sentence)
     if target.kind == "run":
         options = {"--data": data, "--out": out, "--dry-run": dry_run, "--require": require}
-        _refuse([name for name, value in options.items() if value], "train", f"attn evaluate {first}")
+        _refuse(options, "train", f"attn evaluate {first}")
         from attncli.commands.apply_language import apply
 
         apply(target.path, args, **applying)
         return
     options = {f"--{name.replace('_', '-')}": value for name, value in applying.items()}
-    _refuse(
-        [name for name, value in options.items() if value], "apply a run", f"attn pretrain {first} --help"
-    )
+    _refuse(options, "apply a run", f"attn pretrain {first} --help")
     overrides, inputs = split_arguments(args)
     if inputs:
         what = [Problem(f"{text!r} is no setting; a recipe takes key=value") for text in inputs]
@@ -67,9 +65,12 @@ def _locate(recipe: PretrainRecipe) -> None:
             setattr(section, key, os.path.abspath(path))
 
 
-def _refuse(options: list[str], purpose: str, then: str) -> None:
+def _refuse(options: dict[str, Any], purpose: str, then: str) -> None:
     """Options that have no meaning here are errors, never ignored."""
-    if options:
+    given = [
+        name for name, value in options.items() if value is not None and value is not False and value != []
+    ]
+    if given:
         raise RecipeError(
-            *(f"{name} is there to {purpose}; it has no effect here" for name in options), then=then
+            *(f"{name} is there to {purpose}; it has no effect here" for name in given), then=then
         )

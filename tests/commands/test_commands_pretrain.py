@@ -278,3 +278,14 @@ def test_a_run_of_another_model_is_told(attn, bert, gpt, tmp_path):
     assert ran.code == 4
     assert "missing" in ran.err
     assert "unexpected" in ran.err
+
+
+def test_values_of_zero_are_not_taken_for_absent(attn, bert, gpt, corpus):
+    assert attn("pretrain", bert, "a [MASK]", "--temperature", "0").code == 2
+    assert attn("pretrain", "bert", "--data", corpus, "--seed", "0", *QUICK).code == 2
+    ran = attn("pretrain", gpt, "The", "--top-p", "0")
+    assert ran.code == 2
+    assert "top_p=0" in ran.err
+    cold = attn("pretrain", gpt, "The", "--temperature", "0", "--max-tokens", "8")
+    greedy = attn("pretrain", gpt, "The", "--greedy", "--max-tokens", "8")
+    assert cold.out == greedy.out
