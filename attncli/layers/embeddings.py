@@ -43,6 +43,8 @@ class TokenEmbeddings(nn.Module):
         self.norm = norm
         self.dropout = Dropout(dropout)
         self.projection = None if project_to is None else nn.Linear(width, project_to)
+        if self.projection is not None:
+            self.projection.muon = False  # part of the embeddings, which AdamW trains
 
     def forward(
         self, tokens: Tensor, segments: Tensor | None = None, positions: Tensor | None = None

@@ -60,6 +60,8 @@ class CausalLM(nn.Module):
         self.decoder = (
             None if config.tie_embeddings else nn.Linear(config.width, config.vocabulary, bias=False)
         )
+        for head in filter(None, (self.decoder, self.narrow)):
+            head.muon = False  # an output layer, which AdamW trains
         self._mask = Causal()  # kept, so that its dense form is made once
         self._local = self._mask & Window(config.local_window, 0) if self.stack.local else None
         initialise(self, cutoff=config.init_cutoff, scale_residual=config.init_scale_residual)

@@ -76,6 +76,8 @@ class MaskedLM(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.vocabulary))
         self.pooler = nn.Linear(width, width) if config.pair else None
         self.pair = nn.Linear(width, 2) if config.pair else None
+        for head in filter(None, (self.decoder, self.pair)):
+            head.muon = False  # an output layer, which AdamW trains
         initialise(self, cutoff=config.init_cutoff, scale_residual=config.init_scale_residual)
 
     def gradient_checkpointing(self, on: bool = True) -> None:

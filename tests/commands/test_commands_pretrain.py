@@ -42,7 +42,7 @@ def gpt(tmp_path_factory, corpus):
 
 
 def test_recipes_are_counted():
-    assert len(RECIPES) == 7
+    assert len(RECIPES) == 8
 
 
 @pytest.mark.parametrize("entry", RECIPES, ids=lambda entry: entry.name)
