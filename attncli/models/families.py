@@ -18,13 +18,13 @@ _BERT: dict[str, Any] = {
     "tie_embeddings": True,
     "share_layers": False,
     "embedding_norm": True,
-    "init_cutoff": 2.0,
+    "init_cutoff": None,
     "segments": 2,
 }
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "bert": _BERT,
-    "roberta": _BERT | {"norm_epsilon": 1e-5, "init_cutoff": None, "segments": 0},
+    "roberta": _BERT | {"norm_epsilon": 1e-5, "segments": 0},
     "albert": _BERT | {"activation": "gelu_tanh", "head_activation": "gelu_tanh", "share_layers": True},
     "gpt": {
         "norm": "pre",
