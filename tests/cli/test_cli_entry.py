@@ -137,7 +137,7 @@ def test_a_rejected_recipe_in_json(tmp_path):
 def test_a_forgotten_recipe_lists_them(tmp_path):
     done = attn("pretrain", cwd=tmp_path)
     assert done.returncode == 2
-    assert "a recipe is missing; the recipes are albert, bert, gpt" in done.stderr
+    assert "a recipe is missing; the recipes are albert, bert, bert-mini, gpt" in done.stderr
     assert done.stderr.endswith("next: attn pretrain bert\n")
 
 
@@ -175,7 +175,7 @@ def test_odd_bytes_and_locales(tmp_path):
 @pytest.mark.parametrize(
     ("words", "suggested"),
     [
-        ("attn pretrain be", {"bert"}),
+        ("attn pretrain be", {"bert", "bert-mini"}),
         ("attn recipes show pretrain/sh", {"pretrain/shakespeare", "pretrain/shakespeare-large"}),
         ("attn pretrain bert train.schedule.w", {"train.schedule.warmup="}),
         ("attn bench attention data.l", {"data.lengths="}),

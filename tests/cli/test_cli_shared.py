@@ -63,7 +63,7 @@ def test_a_recipes_name_wins_over_a_folder_and_says_so(here):
 @pytest.mark.parametrize(
     ("first", "code", "said", "then"),
     [
-        (None, 2, "a recipe is missing; the recipes are albert, bert,", "attn pretrain bert"),
+        (None, 2, "a recipe is missing; the recipes are albert, bert, bert-mini,", "attn pretrain bert"),
         ("train.steps=5", 2, "a recipe is missing before train.steps=5", "attn pretrain bert"),
         ("brt", 2, "'brt' is no recipe, file or run folder; did you mean bert?", "attn pretrain bert"),
         ("pretrain/brt", 2, "did you mean pretrain/bert?", "attn pretrain pretrain/bert"),
