@@ -16,8 +16,8 @@ def initialise(
 
     ``std``: of the normal distribution; 0.02 in BERT, RoBERTa, ALBERT, GPT-2 and ModernBERT alike.
     ``cutoff``: values beyond so many ``std`` are drawn again, as ModernBERT's code does with 2; None does
-    not cut (RoBERTa, GPT-2). BERT's first code cut at 2 without making up for the spread it lost, which
-    slows the first steps: the masked loss of BERT-mini was 0.04 nats behind after 300,000 tokens.
+    not cut (RoBERTa, GPT-2; BERT here as in transformers, whose first code cut at 2 without making up for
+    the spread it lost).
     ``scale_residual``: the last linear layer of every sub-layer gets ``std / sqrt(2 layers)``, so that the
     residual stream does not grow with depth (GPT-2, Radford et al. 2019; ModernBERT).
     """
