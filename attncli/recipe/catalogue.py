@@ -36,7 +36,7 @@ def shipped(root: Path | None = None) -> tuple[Entry, ...]:
     """Every recipe below the catalogue's folder, however deep, sorted by name."""
     root = root or folder()
     found = []
-    for path in sorted(root.rglob("*.yaml")):
+    for path in sorted(root.rglob("*.yaml"), key=lambda path: path.with_suffix("")):
         command, *rest = path.relative_to(root).with_suffix("").parts
         if rest:
             found.append(Entry(command, "/".join(rest), path))
