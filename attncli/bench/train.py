@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from attncli.bench.remote import Remote
 from attncli.models.build import language_model
+from attncli.models.config import EncoderConfig
 from attncli.models.families import resolve
 from attncli.models.flops import model_flops
 from attncli.recipe.bench import BenchTrainRecipe
@@ -86,17 +87,11 @@ def ours(
     return _stepper(model, loss, recipe, device, precision, fused=True)
 
 
-def transformers_step(
-    recipe: BenchTrainRecipe, device: str, precision: str, attention: str
-) -> Callable[[], None]:
-    """A step of ``transformers``' BertForMaskedLM of the same size, with ``attention`` eager or sdpa."""
-    from transformers import BertConfig, BertForMaskedLM
+def bert_config(size: EncoderConfig) -> Any:
+    """``transformers``' BertConfig of our dimensions and dropout."""
+    from transformers import BertConfig
 
-    where = torch.device(device)
-    batch = StepBatch.random(recipe, where)
-    size = resolve(recipe.model, vocabulary=recipe.tokenizer.vocabulary, pad_id=0)
-    torch.manual_seed(recipe.train.seed)
-    config = BertConfig(
+    return BertConfig(
         vocab_size=size.vocabulary,
         hidden_size=size.width,
         num_hidden_layers=size.layers,
@@ -105,7 +100,21 @@ def transformers_step(
         max_position_embeddings=size.length,
         hidden_dropout_prob=size.dropout,
         attention_probs_dropout_prob=size.attention_dropout,
+        pad_token_id=size.pad_id,
     )
+
+
+def transformers_step(
+    recipe: BenchTrainRecipe, device: str, precision: str, attention: str
+) -> Callable[[], None]:
+    """A step of ``transformers``' BertForMaskedLM of the same size, with ``attention`` eager or sdpa."""
+    from transformers import BertForMaskedLM
+
+    where = torch.device(device)
+    batch = StepBatch.random(recipe, where)
+    size = resolve(recipe.model, vocabulary=recipe.tokenizer.vocabulary, pad_id=0)
+    torch.manual_seed(recipe.train.seed)
+    config = bert_config(size)
     config._attn_implementation = attention
     model = BertForMaskedLM(config).to(where).train()
     return _stepper(

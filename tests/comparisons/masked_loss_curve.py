@@ -15,8 +15,9 @@ import time
 
 import torch
 from torch.nn import functional as F
-from transformers import BertConfig, BertForMaskedLM
+from transformers import BertForMaskedLM
 
+from attncli.bench.train import bert_config
 from attncli.models.families import resolve
 from attncli.ops.allocator import keep_freed_memory
 from attncli.recipe.loading import load_recipe
@@ -39,19 +40,8 @@ def main() -> None:
     torch.manual_seed(recipe.train.seed)
     task = PretrainTask.build(recipe)
     size = resolve(recipe.model, vocabulary=task.tokenizer.vocabulary, pad_id=task.tokenizer.pad_id)
-    config = BertConfig(
-        vocab_size=size.vocabulary,
-        hidden_size=size.width,
-        num_hidden_layers=size.layers,
-        num_attention_heads=size.heads,
-        intermediate_size=size.intermediate,
-        max_position_embeddings=size.length,
-        hidden_dropout_prob=size.dropout,
-        attention_probs_dropout_prob=size.attention_dropout,
-        pad_token_id=task.tokenizer.pad_id,
-    )
     torch.manual_seed(recipe.train.seed)
-    theirs = BertForMaskedLM(config)
+    theirs = BertForMaskedLM(bert_config(size))
     ours = task.model
 
     def our_loss(batch) -> torch.Tensor:
