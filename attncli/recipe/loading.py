@@ -58,6 +58,7 @@ def load_recipe(
 def apply_overrides(draft: Draft, overrides: list[str], data: str | None = None) -> None:
     """Lay ``key.sub=value`` settings over a draft; what is wrong with them is noted there."""
     types = dict(settings(draft.recipe_class))
+    data_key = draft.recipe_class.data_key
     sources = set()
     for text in overrides:
         match = OVERRIDE.fullmatch(text)
@@ -85,14 +86,14 @@ def apply_overrides(draft: Draft, overrides: list[str], data: str | None = None)
                 takes = f"it takes {wanted(info)}" if info else "settings are given one by one"
                 draft.wrong(key, f"{value!r} is a mapping; {takes}", COMMAND_LINE)
                 continue
-        if key == "data.source":
+        if key == data_key:
             sources.add(value)
         draft.put(key, item)
     if data is not None:
         if sources - {data}:
-            what = f"--data {data} and data.source={sources.pop()} both name the data; give one"
+            what = f"--data {data} and {data_key}={sources.pop()} both name the data; give one"
             draft.problems.append(Problem(what, COMMAND_LINE))
-        draft.put("data.source", Scalar(data, data, COMMAND_LINE))
+        draft.put(data_key, Scalar(data, data, COMMAND_LINE))
 
 
 def command_of(path: Path) -> str:

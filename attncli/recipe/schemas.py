@@ -13,6 +13,10 @@ from attncli.recipe.sections import Recipe, Section
 
 SCHEMAS: dict[str, dict[str, tuple[str, str]]] = {
     "pretrain": {"pretrain": ("attncli.recipe.pretrain", "PretrainRecipe")},
+    "translate": {
+        "transformer": ("attncli.recipe.translate", "TransformerRecipe"),
+        "seq2seq": ("attncli.recipe.translate", "Seq2SeqRecipe"),
+    },
     "bench": {
         "train": ("attncli.recipe.bench", "BenchTrainRecipe"),
         "attention": ("attncli.recipe.bench", "BenchAttentionRecipe"),

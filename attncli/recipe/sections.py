@@ -8,7 +8,7 @@ this one (``pretrain.py``) and is listed in ``schemas.py``.
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -164,6 +164,9 @@ class TrainSection(Section):
 
 class Recipe(Section):
     """What every recipe has: five sections that answer five questions, in the same words everywhere."""
+
+    data_key: ClassVar[str] = "data.source"
+    """The setting that ``--data`` is short for."""
 
     extends: str | None = None
     """Another recipe of the same command that this one starts from."""
