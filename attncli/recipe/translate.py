@@ -13,8 +13,8 @@ class ParallelData(Section):
     """``data``: the sentence pairs that are learnt from."""
 
     path: str = "builtin"
-    """builtin, a folder or the common beginning of parallel files (train.en, train.de ...), a file of pairs (TSV,
-    CSV, JSON lines, parquet), or the name of a hub data set."""
+    """builtin, a folder or the common beginning of parallel files (train.en, train.de ...), a file of pairs
+    (TSV, CSV, JSON lines, parquet), or the name of a hub data set."""
     source: str = "en"
     """Language translated from: the ending of its files, or its column or field."""
     target: str = "de"
@@ -22,8 +22,8 @@ class ParallelData(Section):
     validation: str | float = 0.05
     """Where there is no validation part: another path, or the share of the pairs held out."""
     tests: list[str] = Field(default_factory=list)
-    """Test sets measured after training, by name (test_2016_flickr for test_2016_flickr.en and .de) or by path;
-    empty takes every part whose name begins with test."""
+    """Test sets measured after training, by name (test_2016_flickr for test_2016_flickr.en and .de) or by
+    path; empty takes every part whose name begins with test."""
     max_length: int = Field(128, ge=2)
     """Longest sentence learnt from, in tokens, on either side; longer pairs are left out and counted."""
     limit: int = Field(0, ge=0)
@@ -69,7 +69,8 @@ class TransformerModel(Section):
     activation: Literal["relu", "gelu", "gelu_tanh", "swiglu", "geglu"] = "relu"
     """Of the feed-forward nets."""
     tie_embeddings: Literal["none", "decoder", "all"] = "all"
-    """Which embeddings are one matrix: none; target input and output (decoder); these and the source's (all)."""
+    """Which embeddings are one matrix: none; target input and output (decoder); these and the
+    source's (all)."""
     attention: AttentionSection = AttentionSection(position="sinusoidal")
 
 
@@ -106,8 +107,8 @@ class RecurrentModel(Section):
     family: Literal["recurrent"] = "recurrent"
     """Encoder and decoder of recurrent cells with attention between them."""
     style: Literal["bahdanau", "luong"] = "luong"
-    """bahdanau: attention comes before the cell and feeds it (Bahdanau et al. 2015); luong: it comes after the
-    cells and meets their output (Luong et al. 2015)."""
+    """bahdanau: attention comes before the cell and feeds it (Bahdanau et al. 2015); luong: it comes after
+    the cells and meets their output (Luong et al. 2015)."""
     input_feeding: bool = False
     """Luong's: the attended output of one step is part of the next step's input. Slower: step by step."""
     cell: Literal["gru", "lstm"] = "gru"
@@ -125,7 +126,8 @@ class RecurrentModel(Section):
     dropout: float = Field(0.2, ge=0, lt=1)
     """Dropout on embeddings, between layers and before the output."""
     tie_embeddings: Literal["none", "decoder", "all"] = "all"
-    """Which embeddings are one matrix: none; target input and output (decoder); these and the source's (all)."""
+    """Which embeddings are one matrix: none; target input and output (decoder); these and the
+    source's (all)."""
     attention: RecurrentAttention = RecurrentAttention()
 
     def cross_checks(self) -> list[Rule]:
@@ -163,8 +165,8 @@ class Search(Section):
     batch: int = Field(64, ge=1)
     """Sentences searched at once; does not change the translations."""
     shortlist: int = Field(0, ge=0)
-    """Search among the words that are likely for the sources at hand: so many for each source token and the most
-    frequent ones; 0 is the whole vocabulary."""
+    """Search among the words that are likely for the sources at hand: so many for each source token and the
+    most frequent ones; 0 is the whole vocabulary."""
 
 
 class TranslateEvaluate(Section):
