@@ -129,7 +129,7 @@ class TransformerSteps:
         positions = None if self._by_index else tokens.new_full((beams,), self.length)
         x = self._model.decoder(
             x,
-            Dense(self._seen) if beams > 1 else None,
+            None if self._seen.shape[-1] == self.length + 1 else Dense(self._seen),
             caches=self._caches,
             positions=positions,
             context=self._context,

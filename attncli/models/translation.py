@@ -35,6 +35,19 @@ class Seq2SeqConfig(TranslationConfig):
     encoder: TransformerConfig
     decoder: TransformerConfig
 
+    def describe(self) -> str:
+        """Layers, width and attention in words."""
+        encoder, decoder = self.encoder, self.decoder
+        heads = f"{decoder.heads} heads"
+        if decoder.kv_heads not in (None, decoder.heads):
+            heads += f" over {decoder.kv_heads} key/value heads"
+        cross = decoder.cross_mechanism
+        cross = "" if cross == decoder.mechanism else f", {cross} across the two sentences"
+        return (
+            f"transformer, {encoder.layers} + {decoder.layers} layers of {decoder.width}; "
+            f"{decoder.mechanism} attention{cross}, {decoder.position} positions, {heads}"
+        )
+
 
 class Dimensions(NamedTuple):
     """A published size: layers of encoder and decoder, width, heads, inner width of the feed-forward nets."""
