@@ -24,6 +24,7 @@ _WHERE = {
     "Transformer": "transformer",
     "language_model": "build",
     "model_flops": "flops",
+    "translation_flops": "flops",
     "count_parameters": "flops",
     "load_huggingface": "huggingface",
 }
