@@ -48,7 +48,7 @@ def test_feed_forward_is_its_formula(activation, function, bias):
 class _Shift(nn.Module):
     """An absolute position scheme that adds the position."""
 
-    def embed(self, x, positions=None):
+    def embed(self, x, positions=None, start=0):
         positions = torch.arange(x.shape[1]) if positions is None else positions
         return x + positions[..., None]
 
