@@ -68,10 +68,12 @@ def compute(
     backend: str = "auto",
     layer: nn.Module | None = None,
     places: Places = None,
+    prepared: bool = False,
 ) -> Tensor:
     """:func:`attend` with everything resolved.
 
-    ``layer`` is who asks, for recording; ``places`` as :meth:`Mechanism.restrict`.
+    ``layer`` is who asks, for recording; ``places`` as :meth:`Mechanism.restrict`; ``prepared``: ``k`` comes
+    from :func:`prepare_keys`, so that many calls share the work.
     """
     kind = q.device.type
     if torch.is_autocast_enabled(kind):
@@ -80,8 +82,8 @@ def compute(
             x.to(dtype) if x.dtype in (torch.float32, torch.bfloat16, torch.float16) else x for x in (q, k, v)
         )
         with torch.autocast(kind, enabled=False):
-            return compute(mechanism, q, k, v, mask, bias, dropout, backend, layer, places)
-    call = prepare(mechanism, q, k, v, mask, bias, dropout, places)
+            return compute(mechanism, q, k, v, mask, bias, dropout, backend, layer, places, prepared)
+    call = prepare(mechanism, q, k, v, mask, bias, dropout, places, prepared)
     recording = recorders()
     if recording:
         require(mechanism, "weights", "recording: it has no weights for each pair")
@@ -110,6 +112,7 @@ def prepare(
     bias: Bias | None,
     dropout: float,
     places: Places = None,
+    prepared: bool = False,
 ) -> Call:
     """The call for the backends; what does not fit or is not supported is a :class:`RecipeError`."""
     batch, heads, queries, _ = q.shape
@@ -135,8 +138,17 @@ def prepare(
     if bias is not None:
         require(mechanism, "relative" if bias.needs_query else "bias", "such a term of the scores")
     mask = simplify(mechanism.restrict(mask, queries, keys, places), queries, keys)
-    q, k, scale = mechanism.prepare(q, k)
+    if prepared:
+        q, _, scale = mechanism.prepare(q, k[:, :, :0])
+    else:
+        q, k, scale = mechanism.prepare(q, k)
     return Call(q, k, v, mask, bias, scale, dropout, mechanism)
+
+
+def prepare_keys(mechanism: Mechanism, k: Tensor) -> Tensor:
+    """Keys [B, K, Tk, D] as the scores take them, for :func:`compute` with ``prepared``."""
+    nothing = k.new_empty(k.shape[0], mechanism.heads, 0, k.shape[3])
+    return mechanism.prepare(nothing, k)[1]
 
 
 def explain_choice(

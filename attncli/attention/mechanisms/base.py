@@ -57,7 +57,10 @@ class Mechanism(nn.Module):
         self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
 
     def prepare(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, float]:
-        """``q`` [B, H, Tq, D] and ``k`` [B, K, Tk, D] as the scores take them, and the scores' scale."""
+        """``q`` [B, H, Tq, D] and ``k`` [B, K, Tk, D] as the scores take them, and the scores' scale.
+
+        Neither depends on the other: keys that are met by many calls are prepared once.
+        """
         return q, k, 1.0
 
     def restrict(self, mask: Mask | None, queries: int, keys: int, places: Places = None) -> Mask | None:
