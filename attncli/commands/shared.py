@@ -215,3 +215,14 @@ def _run_sentence(command: str, path: Path) -> str:
         what = f"{path} is a run of attn {owner}, not of attn {command}"
         raise CheckpointError(what, then=f"attn {owner} {path}")
     return f"{path} is a run of attn {command} (recipe {run.info.get('recipe')}, {run.state})"
+
+
+def refuse(options: dict[str, Any], purpose: str, then: str) -> None:
+    """Options that have no meaning here are errors, never ignored."""
+    given = [
+        name for name, value in options.items() if value is not None and value is not False and value != []
+    ]
+    if given:
+        raise RecipeError(
+            *(f"{name} is there to {purpose}; it has no effect here" for name in given), then=then
+        )

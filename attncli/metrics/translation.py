@@ -9,7 +9,7 @@ sacreBLEU and NumPy are imported when something is scored, so that the names are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,37 @@ def score(
         metric = _metric(name, language)
         scores[name] = float(metric.corpus_score(hypotheses, [references]).score)
         scores[f"signature_{name}"] = str(metric.get_signature())
+    return scores
+
+
+def statistics(
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    *,
+    language: str = "",
+    metrics: Iterable[str] = METRICS,
+) -> dict[str, float]:
+    """What the scores of a share of the sentences are computed from: to be added up over all shares.
+
+    Of no sentence, no numbers.
+    """
+    found: dict[str, float] = {}
+    for name in metrics if references else ():
+        summed = _statistics(_metric(name, language), hypotheses, references).sum(0)
+        found |= {f"{name}/{place}": value for place, value in enumerate(summed.tolist())}
+    return found
+
+
+def from_statistics(
+    summed: Mapping[str, float], *, language: str = "", metrics: Iterable[str] = METRICS
+) -> dict[str, float]:
+    """The scores of all sentences, from the sums of :func:`statistics`."""
+    import numpy as np
+
+    scores = {}
+    for name in metrics:
+        numbers = [value for key, value in summed.items() if key.partition("/")[0] == name]
+        scores[name] = float(_metric(name, language)._compute_score_from_stats(np.array(numbers)).score)
     return scores
 
 

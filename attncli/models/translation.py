@@ -9,23 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from attncli.errors import Problem, RecipeError
 from attncli.models.config import TransformerConfig
 from attncli.models.families import broken_rules
-from attncli.recipe.translate import TransformerModel
+from attncli.models.recurrent_config import RecurrentConfig, resolve_recurrent
+from attncli.models.translation_config import TranslationConfig
+from attncli.recipe.translate import RecurrentModel, TransformerModel
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-@dataclass(frozen=True, kw_only=True)
-class TranslationConfig:
-    """Values that all translation models share. Lengths are in tokens."""
-
-    source_vocabulary: int
-    target_vocabulary: int
-    pad_id: int = 0
-    length: int = 256
-    """Longest sentence, on either side."""
-    tie_embeddings: str = "all"
-    """none; decoder: target input and output are one matrix; all: these and the source's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +60,26 @@ for IWSLT (Ott et al. 2019, https://arxiv.org/abs/1904.01038); base, big: Vaswan
 
 
 def resolve_translation(
-    section: TransformerModel, *, source_vocabulary: int, target_vocabulary: int, pad_id: int = 0
+    section: TransformerModel | RecurrentModel,
+    *,
+    source_vocabulary: int,
+    target_vocabulary: int,
+    pad_id: int = 0,
 ) -> TranslationConfig:
     """The final dimensions of a recipe's translation model.
+
+    Raises:
+        RecipeError: settings that do not go together, all of them at once, each under its key.
+    """
+    sizes = {"source_vocabulary": source_vocabulary, "target_vocabulary": target_vocabulary, "pad_id": pad_id}
+    resolve = resolve_recurrent if isinstance(section, RecurrentModel) else resolve_transformer
+    return resolve(section, **sizes)
+
+
+def resolve_transformer(
+    section: TransformerModel, *, source_vocabulary: int, target_vocabulary: int, pad_id: int = 0
+) -> Seq2SeqConfig:
+    """The final dimensions of a recipe's Transformer.
 
     A setting of the recipe comes first, then the published size. Without an explicit ``intermediate`` a
     changed ``width`` keeps the size's ratio of the two. ``model.attention.mechanism=window`` acts in self
@@ -134,6 +140,10 @@ def resolve_translation(
 
 def build_translation(config: TranslationConfig) -> nn.Module:
     """The model of ``config``, with fresh weights from PyTorch's generator."""
+    if isinstance(config, RecurrentConfig):
+        from attncli.models.recurrent import Recurrent
+
+        return Recurrent(config)
     from attncli.models.transformer import Transformer
 
     return Transformer(config)

@@ -8,6 +8,10 @@ from attncli.metrics.translation import METRICS
 from attncli.recipe.translate import TranslateRecipe
 
 
+VALIDATION_METRICS = ("bleu", "bleu_lowercase", "chrf")
+"""Measured on the validation part while training; TER takes too long for that."""
+
+
 def metric_names(recipe: TranslateRecipe) -> list[str]:
     """Metrics that an evaluation of ``recipe`` reports: of the validation part, then of the test sets.
 
@@ -16,7 +20,7 @@ def metric_names(recipe: TranslateRecipe) -> list[str]:
     """
     tests = recipe.data.tests
     known = tests and all(re.fullmatch(r"[\w-]+", name) for name in tests)
-    return ["loss", "perplexity", *METRICS, *names_of_tests(tests if known else ["*"])]
+    return ["loss", "perplexity", *VALIDATION_METRICS, *names_of_tests(tests if known else ["*"])]
 
 
 def names_of_tests(tests: list[str]) -> list[str]:

@@ -18,6 +18,7 @@ _HOMES = {
     ),
     "distributed": ("World",),
     "fitting": ("fit",),
+    "measuring": ("measuring",),
     "progress": ("FitResult",),
     "records": ("read_records",),
     "reporter": ("ConsoleReporter", "Reporter"),
