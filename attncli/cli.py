@@ -70,7 +70,10 @@ Settings = Annotated[
         metavar="KEY=VALUE", help="Settings, as train.steps=500.", autocompletion=_complete_setting
     ),
 ]
-Data = Annotated[str | None, typer.Option(metavar="DATA", help="The data; short for the recipe's data.source or data.path.")]
+Data = Annotated[
+    str | None,
+    typer.Option(metavar="DATA", help="The data; short for the recipe's data.source or data.path."),
+]
 Out = Annotated[Path | None, typer.Option(metavar="PATH", help="Where to write.")]
 
 

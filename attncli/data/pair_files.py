@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from attncli.data.faults import Faults, quoted
-from attncli.data.files import TextFile, kind_of, split_of
+from attncli.data.files import TextFile, split_of
 from attncli.data.formats import lines
 from attncli.errors import DataError, Problem, nearest
 
@@ -98,7 +98,28 @@ class _Stem:
 
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[_-][A-Za-z0-9]{2,8})*")
 _NOT_LANGUAGES = frozenset(
-    "md py sh js css rst cfg log tmp bak zip tar xml pdf png jpg doc bin dat lock".split()
+    [
+        "md",
+        "py",
+        "sh",
+        "js",
+        "css",
+        "rst",
+        "cfg",
+        "log",
+        "tmp",
+        "bak",
+        "zip",
+        "tar",
+        "xml",
+        "pdf",
+        "png",
+        "jpg",
+        "doc",
+        "bin",
+        "dat",
+        "lock",
+    ]
 )
 
 

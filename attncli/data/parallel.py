@@ -10,10 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from attncli import console
 from attncli.data.cache import cache_folder, entry, key_of
-from attncli.data.faults import Faults, choices_hint
-from attncli.data.files import missing
+from attncli.data.faults import Faults
 from attncli.data.pair_files import Pair, find_two_files
 from attncli.data.pair_store import VERSION, PairStore, write_pairs
 from attncli.data.pair_tokenizers import PairTokenizer, train_pair_tokenizer

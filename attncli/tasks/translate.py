@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attncli.attention import choices, restore_choices
+from attncli.data.order import EpochBatches, EvaluationBatches
 from attncli.data.pair_tokenizers import PairTokenizer
 from attncli.data.parallel import Pairs, TestSet, prepare_pairs
 from attncli.data.translation import training_batches, validation_batches
-from attncli.data.order import EpochBatches, EvaluationBatches
 from attncli.metrics import translation as metrics
 from attncli.metrics.language import Totals, means, perplexity
 from attncli.models.flops import translation_flops
@@ -147,7 +147,9 @@ class TranslateTask(Task):
         language, samples = self.recipe.data.target, self.recipe.evaluate.bootstrap
         with Watch() as watch:
             translator = self.translator(final=True)
-            written = translator.translate(test.sources, progress=lambda n: watch(f"translating {test.name}", n, 0))
+            written = translator.translate(
+                test.sources, progress=lambda n: watch(f"translating {test.name}", n, 0)
+            )
         texts = [best.text for best, *_ in written]
         write_translations(run, test.name, test.sources, test.references, texts)
         found = metrics.score(texts, test.references, language=language)
@@ -226,7 +228,9 @@ class TranslateTask(Task):
 
 def _shape(config: TranslationConfig) -> str:
     if isinstance(config, Seq2SeqConfig):
-        return f"transformer, {config.encoder.layers} + {config.decoder.layers} layers of {config.decoder.width}"
+        return (
+            f"transformer, {config.encoder.layers} + {config.decoder.layers} layers of {config.decoder.width}"
+        )
     feeding = " with input feeding" if config.input_feeding else ""
     return (
         f"recurrent ({config.style}{feeding}), {config.encoder_layers} + {config.decoder_layers} layers of "

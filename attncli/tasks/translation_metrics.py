@@ -7,7 +7,6 @@ import re
 from attncli.metrics.translation import METRICS
 from attncli.recipe.translate import TranslateRecipe
 
-
 VALIDATION_METRICS = ("bleu", "bleu_lowercase", "chrf")
 """Measured on the validation part while training; TER takes too long for that."""
 

@@ -33,7 +33,9 @@ def write_translations(
     a sentence become spaces, and characters of the name that no file name should have become hyphens.
     """
     if not len(sources) == len(references) == len(hypotheses):
-        raise ValueError(f"{len(sources)} sources, {len(references)} references, {len(hypotheses)} hypotheses")
+        raise ValueError(
+            f"{len(sources)} sources, {len(references)} references, {len(hypotheses)} hypotheses"
+        )
     files = _files(run, re.sub(r"[^\w.-]+", "-", name).strip("-.") or "test")
     with disk_errors(f"translations of {name} in {run}"):
         files["hypothesis"].parent.mkdir(exist_ok=True)
