@@ -72,7 +72,7 @@ Settings = Annotated[
 ]
 Data = Annotated[
     str | None,
-    typer.Option(metavar="DATA", help="The data; short for the recipe's data.source or data.path."),
+    typer.Option(metavar="DATA", help="The data; short for data.source, or data.path."),
 ]
 Out = Annotated[Path | None, typer.Option(metavar="PATH", help="Where to write.")]
 
@@ -176,7 +176,7 @@ def translate(
         list[str] | None,
         typer.Argument(
             metavar="KEY=VALUE|INPUT",
-            help="Settings for a recipe; texts, files or - for a run. A run without any reads standard input.",
+            help="Settings for a recipe; texts, files or - (the default) for a run.",
             autocompletion=_complete_setting,
         ),
     ] = None,

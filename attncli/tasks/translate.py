@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attncli import console
 from attncli.attention import choices, restore_choices
 from attncli.data.order import EpochBatches, EvaluationBatches
 from attncli.data.pair_tokenizers import PairTokenizer
@@ -184,7 +185,7 @@ class TranslateTask(Task):
 
     def describe(self, device: torch.device, dtype: torch.dtype) -> list[str]:
         """Data, model, attention."""
-        recipe, tokenizer, model = self.recipe, self.tokenizer, self.recipe.model
+        recipe, tokenizer = self.recipe, self.tokenizer
         words = f"{tokenizer.vocabulary_target:,} tokens of joint BPE"
         if not tokenizer.joint:
             words = f"{tokenizer.vocabulary_source:,} and {tokenizer.vocabulary_target:,} tokens of BPE"
@@ -193,8 +194,8 @@ class TranslateTask(Task):
             f"data: {self.pairs.describe()}; {words}",
             f"model: {_shape(self.config)}, {parameters:,} parameters",
             f"attention: {_attention(self.config)}",
-            f"evaluations: {recipe.data.source}-{recipe.data.target} with beam {recipe.evaluate.validation_beam}, "
-            f"in the end {recipe.evaluate.search.beam}",
+            f"search: beam {recipe.evaluate.validation_beam} while training, "
+            f"{recipe.evaluate.search.beam} in the end",
         ]
 
     def facts(self, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:

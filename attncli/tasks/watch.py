@@ -20,6 +20,7 @@ class Watch:
             bar.__exit__(None, None, None)
 
     def __call__(self, what: str, documents: int, size: int) -> None:
+        """Of ``what``, so many documents and bytes are done."""
         if what not in self._bars:
             self.__exit__()
             self._bars = {what: console.Progress(what, unit="bytes").__enter__()}
