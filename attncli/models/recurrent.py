@@ -219,7 +219,7 @@ class RecurrentSteps:
         self._feed = model._first_feed(self._states)  # [B K, E]
 
     def step(self, tokens: Tensor, words: Tensor | None = None) -> Tensor:
-        """Logits float32 [B, K, V] of what follows ``tokens`` [B, K]; only of ``words`` int64 [W], if given."""
+        """Logits float32 [B, K, V] of what follows ``tokens`` [B, K]; or of ``words`` int64 [W]."""
         model = self.model
         with torch.autocast(tokens.device.type, enabled=False):
             word = model.target_embedding(tokens.flatten())  # [B K, E]
