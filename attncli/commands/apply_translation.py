@@ -86,18 +86,19 @@ def _shown(
 
 def word_links(translator: Translator, text: str, found: Translation) -> str:
     """Which source word each target word comes from, as ``0-0 1-2`` (source-target, from 0)."""
-    from attncli.reports.alignment import word_alignment
+    from attncli.reports.alignment import pharaoh, word_alignment
+    from attncli.tasks.translator import one_map
 
     if not found.tokens:
         return ""
     source = translator.encode([text])[0]
     tokenizer = translator.tokenizer
     links = word_alignment(
-        translator.alignment(source, found.tokens).numpy(),
+        one_map([weights for _, weights in translator.maps(source, found.tokens)]),
         tokenizer.target_tokens([*found.tokens, tokenizer.eos_id]),
         tokenizer.source_tokens(source),
     )
-    return " ".join(f"{s}-{t}" for s, t in links)
+    return pharaoh(links)
 
 
 def _write(shown: list[dict[str, Any]], ranked: bool) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attncli.attention import record
@@ -113,7 +115,7 @@ class Translator:
         return ids.to(self.device), keep.to(self.device)
 
     @torch.inference_mode()
-    def maps(self, source: list[int], target: list[int]) -> list[tuple[str, Tensor]]:
+    def maps(self, source: list[int], target: list[int]) -> list[tuple[str, NDArray[np.float32]]]:
         """Cross attention of each layer while ``target`` (without its end) is written: [H, T + 1, S] each.
 
         Row t is where the model looks when it predicts target token t, the end included. It is computed by
@@ -122,12 +124,14 @@ class Translator:
         tokens = torch.tensor([[self.tokenizer.bos_id, *target]], device=self.device)
         with record(self.model) as recorded:
             self.model(torch.tensor([source], device=self.device), tokens)
-        return [(name, weights[0].float().cpu()) for name, weights in recorded.weights if "cross" in name]
+        return [
+            (name, weights[0].float().cpu().numpy()) for name, weights in recorded.weights if "cross" in name
+        ]
 
-    def alignment(self, source: list[int], target: list[int]) -> Tensor:
-        """One map of a translation, [T + 1, S]: the heads' mean in the last layer but one.
 
-        In a Transformer that layer aligns best (Garg et al. 2019, https://arxiv.org/abs/1909.02074).
-        """
-        maps = self.maps(source, target)
-        return maps[-2 if len(maps) > 1 else -1][1].mean(0)
+def one_map(maps: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The map [T, S] that aligns words, of those of the layers [H, T, S]: heads' mean, last but one.
+
+    In a Transformer that layer aligns best (Garg et al. 2019, https://arxiv.org/abs/1909.02074).
+    """
+    return maps[-2 if len(maps) > 1 else -1].mean(0)
