@@ -70,7 +70,6 @@ class Recurrent(nn.Module):
         self.readout = nn.Linear(2 * w + e, 2 * e) if self.before else nn.Linear(2 * w, e)
         tied = config.tie_embeddings != "none"
         self.output = None if tied else nn.Linear(e, config.target_vocabulary, bias=False)
-        self.output_bias = nn.Parameter(torch.zeros(config.target_vocabulary))
         if self.output is not None:
             self.output.muon = False  # an output layer, which AdamW trains
         self._initialise()
@@ -99,6 +98,16 @@ class Recurrent(nn.Module):
         ``source_keep`` bool [B, S]: the tokens at the left of each row that are no padding. ``labels_at``
         int64 [N]: only at these places of the flattened [B T]; logits are then [N, V].
         """
+        return F.linear(self.states(source, tokens, source_keep, labels_at), self.output_weight)
+
+    def states(
+        self,
+        source: Tensor,
+        tokens: Tensor,
+        source_keep: Tensor | None = None,
+        labels_at: Tensor | None = None,
+    ) -> Tensor:
+        """What the output layer sees, [B, T, E] or [N, E]; arguments as :meth:`forward`."""
         with torch.autocast(source.device.type, enabled=False):  # recurrences add up errors of half width
             memory, states = self._encode(source, source_keep)
             words = self._drop(self.target_embedding(tokens))  # [B, T, E]
@@ -111,7 +120,12 @@ class Recurrent(nn.Module):
                 parts.append(words)
             if labels_at is not None:
                 parts = [part.flatten(0, 1)[labels_at] for part in parts]
-        return self._logits(self._read(parts))
+        return self._read(parts)
+
+    @property
+    def output_weight(self) -> Tensor:
+        """The output layer, [V, E]: its own, or the target embeddings."""
+        return (self.target_embedding if self.output is None else self.output).weight
 
     def decoding(
         self, source: Tensor, source_keep: Tensor | None = None, beams: int = 1, limit: int | None = None
@@ -204,9 +218,8 @@ class Recurrent(nn.Module):
         return self._drop(self._combine(parts))
 
     def _logits(self, h: Tensor, words: Tensor | None = None) -> Tensor:
-        weight = self.target_embedding.weight if self.output is None else self.output.weight
-        bias = self.output_bias
-        return F.linear(h, weight, bias) if words is None else F.linear(h, weight[words], bias[words])
+        weight = self.output_weight
+        return F.linear(h, weight if words is None else weight[words])
 
 
 class RecurrentSteps:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from attncli.attention import choices, restore_choices
 from attncli.data.order import EpochBatches, EvaluationBatches
@@ -21,6 +20,7 @@ from attncli.metrics.language import Totals, means, perplexity
 from attncli.models.flops import translation_flops
 from attncli.models.translation import Seq2SeqConfig, build_translation, resolve_translation
 from attncli.models.translation_config import TranslationConfig
+from attncli.ops.cross_entropy import CrossEntropy, linear_cross_entropy
 from attncli.recipe.translate import TranslateRecipe
 from attncli.tasks.translation_metrics import VALIDATION_METRICS
 from attncli.tasks.translator import Translator
@@ -94,13 +94,13 @@ class TranslateTask(Task):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Summed cross-entropy against smoothed labels, nats."""
-        return {"words": self._loss(batch, self.recipe.train.label_smoothing)}
+        return {"words": self._score(batch, self.recipe.train.label_smoothing).loss}
 
-    def _loss(self, batch: Batch, smoothing: float = 0.0) -> Tensor:
-        logits = self.model(
+    def _score(self, batch: Batch, smoothing: float = 0.0) -> CrossEntropy:
+        states = self.model.states(
             batch["source"], batch["tokens"], source_keep=batch["source_keep"], labels_at=batch["labels_at"]
-        )  # [N, V]
-        return F.cross_entropy(logits.float(), batch["labels"], reduction="sum", label_smoothing=smoothing)
+        )  # [N, C]
+        return linear_cross_entropy(states, self.model.output_weight, batch["labels"], smoothing)
 
     def size(self, batch: Batch) -> int:
         """Target tokens."""
@@ -115,7 +115,7 @@ class TranslateTask(Task):
         batches = self.validation_batches()
         for index in shard.mine(range(len(batches))):
             batch = {name: value.to(device) for name, value in batches[index].items()}
-            totals.add("words", self._loss(batch), len(batch["labels"]))
+            totals.add("words", self._score(batch).nll, len(batch["labels"]))
         sources, references = self.pairs.validation_text
         limit = self.recipe.evaluate.limit or len(sources)
         mine = list(shard.mine(range(min(limit, len(sources)))))
