@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from attncli.attention import choices, restore_choices
+from attncli.data.measured_pairs import measured_pairs
 from attncli.data.order import EpochBatches, EvaluationBatches
 from attncli.data.pair_tokenizers import PairTokenizer
 from attncli.data.parallel import Pairs, TestSet, prepare_pairs
@@ -160,8 +161,10 @@ class TranslateTask(Task):
 
     def measure_on(self, *, split: str | None = None, source: str | None = None) -> None:
         """Evaluate on one test set of the run's data, or on other parallel text, from now on."""
-        test = read_test_set(self.recipe.data, source or split or "")
-        store = store_of(test, self.tokenizer)
+        with Watch() as watch:
+            test, store = measured_pairs(
+                self.recipe.data, self.tokenizer, split=split, source=source, progress=watch
+            )
         self.pairs = replace(self.pairs, validation=store, validation_set=test, tests=[])
         self.search = self.recipe.evaluate.search
 
