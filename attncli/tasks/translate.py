@@ -49,7 +49,8 @@ class TranslateTask(Task):
         )
         torch.manual_seed(recipe.train.seed)
         self.model = build_translation(self.config)
-        self.search = recipe.evaluate.search.model_copy(update={"beam": recipe.evaluate.validation_beam})
+        self.measured: TestSet | None = None
+        self.signatures: dict[str, str] = {}
 
     @classmethod
     def build(cls, recipe: TranslateRecipe, run: Path | None = None) -> TranslateTask:
@@ -110,13 +111,19 @@ class TranslateTask(Task):
     # Evaluation
 
     def evaluate(self, shard: Shard) -> dict[str, float]:
-        """Loss of the reference translations (nats a token, no smoothing), and metrics of our own."""
+        """Loss of the reference translations (nats a token, no smoothing), and metrics of our own.
+
+        Of other data than the run's validation part the loss only: :meth:`finals` translates it.
+        """
         device = next(self.model.parameters()).device
         totals = Totals()
         batches = self.validation_batches()
         for index in shard.mine(range(len(batches))):
             batch = {name: value.to(device) for name, value in batches[index].items()}
             totals.add("words", self._score(batch).nll, len(batch["labels"]))
+        if self.measured is not None:
+            mean = means(shard.sum(totals.values))
+            return {"loss": mean["words"], "perplexity": perplexity(mean["words"])}
         sources, references = self.pairs.validation_text
         limit = self.recipe.evaluate.limit or len(sources)
         mine = list(shard.mine(range(min(limit, len(sources)))))
@@ -135,29 +142,38 @@ class TranslateTask(Task):
             **metrics.from_statistics(summed, language=self.recipe.data.target, metrics=VALIDATION_METRICS),
         }
 
-    def finals(self, run: Path) -> dict[str, Any]:
+    def finals(self, run: Path) -> dict[str, float]:
         """Translate the test sets with the recipe's search; the texts are stored in the run folder."""
-        measured: dict[str, Any] = {}
-        for test in self.pairs.tests:
-            found = self._measure(test, run)
-            measured |= {f"{test.name}.{name}": value for name, value in found.items()}
-        return measured
+        if self.measured is not None:
+            return self._measure(self.measured, run)
+        found = {test.name: self._measure(test, run) for test in self.pairs.tests}
+        return {f"{name}.{metric}": value for name, each in found.items() for metric, value in each.items()}
 
-    def _measure(self, test: TestSet, run: Path) -> dict[str, Any]:
-        """Metrics of one test set."""
+    def _measure(self, test: TestSet, run: Path) -> dict[str, float]:
+        """Metrics of one test set; ``bleu_interval`` is half of BLEU's 95 % interval."""
         language, samples = self.recipe.data.target, self.recipe.evaluate.bootstrap
-        with Watch() as watch:
-            translator = self.translator(final=True)
-            written = translator.translate(
-                test.sources, progress=lambda n: watch(f"translating {test.name}", n, 0)
-            )
+        done = 0
+
+        def progress(number: int) -> None:
+            nonlocal done
+            bar.advance(number - done, units=number - done)
+            done = number
+
+        with console.Progress(f"translating {test.name}", total=len(test), unit="sentences") as bar:
+            written = self.translator(final=True).translate(test.sources, progress=progress)
         texts = [best.text for best, *_ in written]
         write_translations(run, test.name, test.sources, test.references, texts)
-        found = metrics.score(texts, test.references, language=language)
+        scores = metrics.score(texts, test.references, language=language)
+        found = {name: scores[name] for name in metrics.METRICS}
+        self.signatures = {name: scores[f"signature_{name}"] for name in metrics.METRICS}
         if samples:
             interval = metrics.bootstrap_interval(texts, test.references, language=language, samples=samples)
-            found["bleu_interval"] = f"{interval.low:.1f} to {interval.high:.1f}"
+            found["bleu_interval"] = interval.half
         return found
+
+    def notes(self) -> dict[str, Any]:
+        """How the metrics were computed, as sacreBLEU signs it."""
+        return {"signatures": self.signatures} if self.signatures else {}
 
     def measure_on(self, *, split: str | None = None, source: str | None = None) -> None:
         """Evaluate on one test set of the run's data, or on other parallel text, from now on."""
@@ -165,12 +181,14 @@ class TranslateTask(Task):
             test, store = measured_pairs(
                 self.recipe.data, self.tokenizer, split=split, source=source, progress=watch
             )
-        self.pairs = replace(self.pairs, validation=store, validation_set=test, tests=[])
-        self.search = self.recipe.evaluate.search
+        self.pairs = replace(self.pairs, validation=store, validation_set=test)
+        self.measured = test
 
     def translator(self, final: bool = False) -> Translator:
         """The model with the search of the evaluations, or with the recipe's own where ``final``."""
-        search = self.recipe.evaluate.search if final else self.search
+        search = self.recipe.evaluate.search
+        if not final:
+            search = search.model_copy(update={"beam": self.recipe.evaluate.validation_beam})
         return Translator(self.model, self.tokenizer, search)
 
     # What the machine decided
