@@ -116,7 +116,7 @@ def _attention(recipe: Any) -> dict[str, Any]:
     total = len(settings.precisions) * len(settings.directions) * len(shapes.lengths)
     with console.Progress("shapes", total=total) as bar:
         for note, measured in attention.measure(
-            batch=shapes.batch,
+            tokens=shapes.tokens,
             heads=core.heads or 8,
             head_width=recipe.model.head_width,
             lengths=shapes.lengths,

@@ -169,7 +169,7 @@ def _whole(file: TextFile, faults: Faults) -> Iterator[Piece]:
 _TEXT = {"blank_line": _by_blank_line, "line": _by_line, "file": _whole}
 
 
-def _lines(file: TextFile, faults: Faults) -> Iterator[str]:
+def lines(file: TextFile, faults: Faults) -> Iterator[str]:
     """Lines without their end."""
     rest = ""
     for chunk in _unix(_chunks(file, faults)):
@@ -192,7 +192,7 @@ def _text(value: object, where: str, column: str, faults: Faults) -> str | None:
 
 
 def _json(file: TextFile, column: str, faults: Faults) -> Iterator[str]:
-    for number, line in enumerate(_lines(file, faults), 1):
+    for number, line in enumerate(lines(file, faults), 1):
         if not line.strip():
             continue
         where = f"{file.path}:{number}"
@@ -239,8 +239,8 @@ def _json(file: TextFile, column: str, faults: Faults) -> Iterator[str]:
 
 def _csv(file: TextFile, column: str, faults: Faults) -> Iterator[str]:
     csv.field_size_limit(1 << 26)
-    lines = (line + "\n" for line in _lines(file, faults))
-    first = next(lines, "")
+    ended = (line + "\n" for line in lines(file, faults))
+    first = next(ended, "")
     rows = {mark: next(csv.reader([first], delimiter=mark), []) for mark in "\t,;"}
     mark = next(
         (mark for mark, names in rows.items() if column in names), max(rows, key=lambda mark: len(rows[mark]))
@@ -255,7 +255,7 @@ def _csv(file: TextFile, column: str, faults: Faults) -> Iterator[str]:
             )
         return
     at = header.index(column)
-    reader = csv.reader(lines, delimiter=mark)
+    reader = csv.reader(ended, delimiter=mark)
     while True:
         start = reader.line_num + 2
         try:

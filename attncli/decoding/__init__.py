@@ -1,6 +1,9 @@
 """Search over next tokens: greedy, sampling, beam. Needs only ``step(tokens, cache)``."""
 
+from attncli.decoding.beam import beam_search
 from attncli.decoding.generate import Step, generate
 from attncli.decoding.sampling import Sampling
+from attncli.decoding.search import Hypothesis, SearchSettings
+from attncli.decoding.steps import Steps
 
-__all__ = ["Sampling", "Step", "generate"]
+__all__ = ["Hypothesis", "Sampling", "SearchSettings", "Step", "Steps", "beam_search", "generate"]

@@ -5,19 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from attncli.errors import Problem, RecipeError
+from attncli.models.translation_config import TranslationConfig
 from attncli.recipe.translate import RecurrentModel
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecurrentConfig:
+class RecurrentConfig(TranslationConfig):
     """A recurrent encoder-decoder with attention. All widths are in features, all lengths in tokens."""
 
-    source_vocabulary: int
-    target_vocabulary: int
-    pad_id: int | None = None
-    """Word that fills short rows; its embedding starts as zero."""
-    length: int = 256
-    """Longest sentence, on either side, that the recipe lets in."""
     style: str = "luong"
     """bahdanau: attention before the cell, which it feeds; luong: after the cells."""
     input_feeding: bool = False
@@ -30,8 +25,6 @@ class RecurrentConfig:
     width: int = 256
     """Of the states; the encoder has so much in each direction."""
     dropout: float = 0.2
-    tie_embeddings: str = "all"
-    """none; decoder (target input and output); all (the source's too)."""
     mechanism: str = "additive"
     scope: str = "global"
     window: int = 10
@@ -47,7 +40,7 @@ class RecurrentConfig:
 
 
 def resolve_recurrent(
-    section: RecurrentModel, *, source_vocabulary: int, target_vocabulary: int, pad_id: int | None = None
+    section: RecurrentModel, *, source_vocabulary: int, target_vocabulary: int, pad_id: int = 0
 ) -> RecurrentConfig:
     """The values of a recipe's ``model`` section. RecipeError for settings that do not go together."""
     wrong: list[str | Problem] = []

@@ -40,8 +40,8 @@ class BenchTrainRecipe(Recipe):
 class BenchShapes(Section):
     """``data`` of bench attention: the shapes."""
 
-    batch: int = Field(8, ge=1)
-    """Sequences at once."""
+    tokens: int = Field(4096, ge=1)
+    """Tokens in one call: so many sequences at once as make them up, one at least."""
     lengths: list[int] = Field([128, 256, 512, 1024, 2048, 4096], min_length=1)
     """Tokens in a sequence."""
     causal: bool = False
@@ -77,4 +77,4 @@ class BenchAttentionRecipe(Recipe):
     data: BenchShapes = BenchShapes()
     model: BenchHeads = BenchHeads()
     train: BenchDevice = BenchDevice()
-    evaluate: BenchEvaluate = BenchEvaluate(rounds=7, warmup=2)
+    evaluate: BenchEvaluate = BenchEvaluate()

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from attncli.attention.masks import Mask
+from attncli.attention.masks import Mask, Places
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,12 @@ class Mechanism(nn.Module):
         """
         return q, k, 1.0
 
-    def restrict(self, mask: Mask | None, queries: int, keys: int) -> Mask | None:
-        """The mask with the mechanism's own rule added."""
+    def restrict(self, mask: Mask | None, queries: int, keys: int, places: Places = None) -> Mask | None:
+        """The mask with the mechanism's own rule added.
+
+        ``places``: (int64 [B|1, Tq], int64 [B|1, Tk]) where queries and keys stand in their sequence, for
+        keys that are not in order; None where they are, queries last.
+        """
         return mask
 
     def scores(self, q: Tensor, k: Tensor) -> Tensor:
