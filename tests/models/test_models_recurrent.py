@@ -160,7 +160,7 @@ def by_the_papers(model, source, tokens):
             state = cells(model, torch.cat([word, fed]) if model.config.input_feeding else word, state)
             c = context(state[0])
             h = fed = torch.tanh(model.readout.weight @ torch.cat([c, state[0]]) + model.readout.bias)
-        logits.append(embedding @ h + model.output_bias)
+        logits.append(embedding @ h)
     return torch.stack(logits)
 
 
