@@ -181,7 +181,8 @@ def test_a_thousand_sentences_are_quick():
         function()
         return time.process_time() - began
 
-    assert min(processor(lambda: score(hypotheses, references, metrics=["bleu"])) for _ in range(3)) < 0.2
+    # Several times what it takes where nothing else runs.
+    assert min(processor(lambda: score(hypotheses, references, metrics=["bleu"])) for _ in range(3)) < 0.5
     assert processor(lambda: bootstrap_interval(hypotheses, references)) < 2
 
 
