@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attncli import console
 from attncli.attention import choices, restore_choices
 from attncli.data.measured_pairs import measured_pairs
 from attncli.data.order import EpochBatches, EvaluationBatches

@@ -4,6 +4,7 @@ import io
 import json
 import random
 import sys
+from pathlib import Path
 
 import pytest
 from commands_support import runner
@@ -182,8 +183,8 @@ def test_resume_extends_bit_identically(attn, pairs):
     assert attn("translate", "transformer", *settings, "train.steps=6", "--out", "whole").code == 0
     assert attn("translate", "transformer", *settings, "train.steps=6", "--out", "again").code == 0
     assert attn("resume", "again", "train.steps=8").code == 0
-    first = [json.loads(line) for line in open("whole/metrics.jsonl")]
-    second = [json.loads(line) for line in open("again/metrics.jsonl")]
+    first = [json.loads(line) for line in Path("whole/metrics.jsonl").read_text().splitlines()]
+    second = [json.loads(line) for line in Path("again/metrics.jsonl").read_text().splitlines()]
     assert second[-1]["step"] == 8
     assert second[: len(first)] == first
 
