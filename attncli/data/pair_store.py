@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from attncli.data.pair_files import Pair
 from attncli.data.pair_tokenizers import PairTokenizer
 from attncli.data.sources import Progress
 from attncli.data.token_store import mapped
@@ -23,8 +24,6 @@ from attncli.data.token_store import mapped
 VERSION = 1
 """Part of the cache key: raise it when reading, filtering or the layout changes."""
 _TEXTS = 1 << 14
-
-Pair = tuple[str, str]
 
 
 class PairStore:
