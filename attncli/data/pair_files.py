@@ -10,13 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from attncli.data.faults import Faults, quoted
-<<<<<<< HEAD
-from attncli.data.files import TextFile, split_of
-from attncli.data.formats import lines
-=======
 from attncli.data.files import ENDINGS, TextFile, split_of
 from attncli.data.lines import lines
->>>>>>> t-data
 from attncli.errors import DataError, Problem, nearest
 
 Pair = tuple[str, str]
@@ -103,34 +98,7 @@ class _Stem:
 
 
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[_-][A-Za-z0-9]{2,8})*")
-<<<<<<< HEAD
-_NOT_LANGUAGES = frozenset(
-    [
-        "md",
-        "py",
-        "sh",
-        "js",
-        "css",
-        "rst",
-        "cfg",
-        "log",
-        "tmp",
-        "bak",
-        "zip",
-        "tar",
-        "xml",
-        "pdf",
-        "png",
-        "jpg",
-        "doc",
-        "bin",
-        "dat",
-        "lock",
-    ]
-)
-=======
 _NOT_LANGUAGES = frozenset(("md", "py", "sh", "js", "css", "cfg", "log", "tmp", "bak", "zip", "tar", "pdf"))
->>>>>>> t-data
 
 
 def language_of(path: Path, languages: tuple[str, str]) -> tuple[Path, str] | None:

@@ -7,13 +7,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from attncli import console
 from attncli.data.cache import cache_folder, entry, key_of
-<<<<<<< HEAD
-from attncli.data.faults import Faults
-from attncli.data.pair_files import Pair, find_two_files
-=======
 from attncli.data.pair_sources import ParallelSource, TestSet, find_part, open_pairs, read_set
->>>>>>> t-data
 from attncli.data.pair_store import VERSION, PairStore, write_pairs
 from attncli.data.pair_tokenizers import PairTokenizer, train_pair_tokenizer
 from attncli.data.sources import Progress
