@@ -256,12 +256,12 @@ def inspect(
 
 @app.command()
 def bench(
-    what: Annotated[str, typer.Argument(metavar="train|attention", help="What is timed.")],
+    what: Annotated[str, typer.Argument(metavar="train|attention|translate|decode", help="What is timed.")],
     settings: Settings = None,
     out: Out = None,
     json: Json = False,
 ) -> None:
-    """Time training or attention on this machine.
+    """Time training, attention, translation or its search on this machine.
 
     Other toolkits are timed beside it where they are installed.
     """

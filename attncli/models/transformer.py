@@ -134,7 +134,7 @@ class TransformerSteps:
         hypotheses than ``beams``; :meth:`reorder` then makes more.
         """
         batch, beams = tokens.shape
-        x = self._model.target_embeddings(tokens.view(-1, 1), start=self.length).view(batch, beams, -1)
+        x = self._model.target_embeddings(tokens.reshape(-1, 1), start=self.length).view(batch, beams, -1)
         own = torch.eye(beams, dtype=torch.bool, device=tokens.device).expand(batch, beams, beams)
         self._seen = own if self._seen is None else torch.cat((self._seen, own), -1)
         positions = None if self._by_index else tokens.new_full((beams,), self.length)
