@@ -17,6 +17,7 @@ from attncli.data.order import EpochBatches, EvaluationBatches
 from attncli.data.pair_tokenizers import PairTokenizer
 from attncli.data.parallel import Pairs, TestSet, prepare_pairs
 from attncli.data.translation import training_batches, validation_batches
+from attncli.decoding import Shortlist
 from attncli.metrics import translation as metrics
 from attncli.metrics.language import Totals, means, perplexity
 from attncli.models.flops import translation_flops
@@ -29,6 +30,9 @@ from attncli.tasks.translator import Translator
 from attncli.tasks.watch import Watch
 from attncli.training.task import Batch, Goal, Shard, Task
 from attncli.training.translations import write_translations
+
+
+_SHORTLIST = "shortlist.safetensors"
 
 
 class TranslateTask(Task):
@@ -50,6 +54,7 @@ class TranslateTask(Task):
         )
         torch.manual_seed(recipe.train.seed)
         self.model = build_translation(self.config)
+        self.shortlist: Shortlist | None = None
         self.measured: TestSet | None = None
         self.signatures: dict[str, str] = {}
 
@@ -63,16 +68,35 @@ class TranslateTask(Task):
         tokenizer = recipe.tokenizer if run is None else PairTokenizer.load(run)
         with Watch() as watch:
             pairs = prepare_pairs(recipe.data, tokenizer, watch)
-        return cls(recipe, pairs.tokenizer, pairs)
+        task = cls(recipe, pairs.tokenizer, pairs)
+        task._load_shortlist(run)
+        return task
 
     @classmethod
     def opened(cls, recipe: TranslateRecipe, run: Path) -> TranslateTask:
         """The task of a finished run, to be applied: without its data."""
-        return cls(recipe, PairTokenizer.load(run), None)
+        task = cls(recipe, PairTokenizer.load(run), None)
+        task._load_shortlist(run)
+        return task
 
     def save(self, run: Path) -> None:
         """Store beside the recipe what a run needs besides its weights."""
         self.tokenizer.save(run)
+        count = self.recipe.evaluate.search.shortlist
+        if count:
+            store, tokenizer = self.pairs.train, self.tokenizer
+            self.shortlist = Shortlist.build(
+                store.sentences(),
+                source_vocabulary=tokenizer.vocabulary_source,
+                target_vocabulary=tokenizer.vocabulary_target,
+                eos_id=tokenizer.eos_id,
+                count=count,
+            )
+            self.shortlist.save(run / _SHORTLIST)
+
+    def _load_shortlist(self, run: Path | None) -> None:
+        if run is not None and self.recipe.evaluate.search.shortlist:
+            self.shortlist = Shortlist.load(run / _SHORTLIST)
 
     # Training
 
@@ -190,7 +214,7 @@ class TranslateTask(Task):
         search = self.recipe.evaluate.search
         if not final:
             search = search.model_copy(update={"beam": self.recipe.evaluate.validation_beam})
-        return Translator(self.model, self.tokenizer, search)
+        return Translator(self.model, self.tokenizer, search, self.shortlist if final else None)
 
     # What the machine decided
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from attncli.attention import record
 from attncli.data.pair_tokenizers import PairTokenizer
-from attncli.decoding import Hypothesis, SearchSettings, beam_search
+from attncli.decoding import Hypothesis, SearchSettings, Shortlist, beam_search
 from attncli.recipe.translate import Search
 
 
@@ -37,8 +37,15 @@ class Translator:
     on that. A text of blanks alone has the empty translation.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: PairTokenizer, search: Search) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: PairTokenizer,
+        search: Search,
+        shortlist: Shortlist | None = None,
+    ) -> None:
         self.model, self.tokenizer, self.batch = model, tokenizer, search.batch
+        self.shortlist = shortlist
         self.settings = SearchSettings(
             beam=search.beam,
             length_penalty=search.length_penalty,
@@ -92,6 +99,7 @@ class Translator:
     @torch.inference_mode()
     def _search(self, sources: list[list[int]], count: int) -> list[list[Hypothesis]]:
         source, keep = self._padded(sources)
+        words = None if self.shortlist is None else self.shortlist.words(source)
         limits = self.settings.limits(keep.sum(1), self.longest)  # [B]
         steps = self.model.decoding(
             source, None if bool(keep.all()) else keep, self.settings.beam, int(limits.max())
@@ -104,6 +112,8 @@ class Translator:
             settings=self.settings,
             limits=limits,
             count=count,
+            words=words,
+            allowed=None if words is None else self.shortlist.allowed(source, words),
         )
 
     def _padded(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:

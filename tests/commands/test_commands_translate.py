@@ -200,3 +200,12 @@ def test_wrong_data_is_told_before_training(attn, pairs, tmp_path):
     ran = attn("translate", "transformer", "--data", tmp_path)
     assert ran.code == 3
     assert "train.en has 30 lines, train.de has 31" in ran.err
+
+
+def test_shortlist_is_kept_with_the_run(attn, pairs, tmp_path):
+    settings = [*TINY["transformer"], *QUICK, "train.steps=40", "train.average=none", "--data", pairs]
+    ran = attn("translate", "transformer", *settings, "evaluate.search.shortlist=20", "--out", "short", "--json")
+    assert ran.code == 0, ran.err
+    assert (tmp_path / "short" / "shortlist.safetensors").exists()
+    first = attn("translate", "short", "the cat runs", "a dog").out.splitlines()
+    assert first == [attn("translate", "short", text).out.rstrip("\n") for text in ("the cat runs", "a dog")]
