@@ -31,7 +31,6 @@ from attncli.tasks.watch import Watch
 from attncli.training.task import Batch, Goal, Shard, Task
 from attncli.training.translations import write_translations
 
-
 _SHORTLIST = "shortlist.safetensors"
 
 

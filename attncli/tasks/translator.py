@@ -53,7 +53,7 @@ class Translator:
         sampling: Sampling | None = None,
         seed: int = 0,
     ) -> None:
-        """``sampling`` draws translations in place of searching them, sentence n with the seed ``seed`` + n."""
+        """``sampling`` draws translations instead of searching them, sentence n with ``seed`` + n."""
         self.sampling, self.seed = sampling, seed
         self.model, self.tokenizer, self.batch = model, tokenizer, search.batch
         self.shortlist = shortlist
