@@ -66,6 +66,14 @@ class PairStore:
             self.target_at[numbers + 1] - self.target_at[numbers],
         )
 
+    def sentences(self) -> Iterator[tuple[NDArray[np.integer], NDArray[np.integer]]]:
+        """Ids of source and target of every pair, in order, without ``</s>``."""
+        for number in range(len(self)):
+            yield (
+                self.source[self.source_at[number] : self.source_at[number + 1]],
+                self.target[self.target_at[number] : self.target_at[number + 1]],
+            )
+
     def left_out(self) -> str:
         """What is not learnt from and why, in words; empty when everything is."""
         reasons = (
