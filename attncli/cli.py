@@ -269,6 +269,22 @@ def inspect(
 
 
 @app.command()
+def export(
+    run: Run,
+    format: Annotated[str, typer.Option(metavar="hf|ctranslate2", help="Which library loads it.")] = "hf",
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A new folder; default RUN/hf, RUN/ctranslate2.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write a run as a folder for another library.
+
+    hf: transformers loads it, whatever the run. ctranslate2: for translation runs.
+    """
+    _function("export")(run, format=format, out=out)
+
+
+@app.command()
 def bench(
     what: Annotated[str, typer.Argument(metavar="train|attention|translate|decode", help="What is timed.")],
     settings: Settings = None,

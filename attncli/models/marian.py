@@ -108,18 +108,24 @@ def marian_state(model: Transformer) -> dict[str, Tensor]:
 
 
 def save_marian(
-    model: Transformer, folder: Path, *, bos_id: int = 1, eos_id: int = 2, limit: int | None = None
+    model: Transformer,
+    folder: Path,
+    *,
+    bos_id: int = 1,
+    eos_id: int = 2,
+    limit: int | None = None,
+    generation: Raw | None = None,
 ) -> None:
     """Write ``config.json``, ``generation_config.json`` and ``model.safetensors`` into ``folder``.
 
-    ``limit``: tokens that ``generate`` writes at most; the model's length where it is None. Raises
-    RecipeError as :func:`marian_config`.
+    ``limit``: tokens that ``generate`` writes at most; the model's length where it is None. ``generation``:
+    further settings of ``generate``. Raises RecipeError as :func:`marian_config`.
     """
     config = marian_config(model.config, bos_id=bos_id, eos_id=eos_id)
     chosen = ("bos_token_id", "decoder_start_token_id", "eos_token_id", "pad_token_id")
-    generation = {name: config[name] for name in chosen} | {"max_new_tokens": limit or model.config.length}
+    fixed = {name: config[name] for name in chosen} | {"max_new_tokens": limit or model.config.length}
     folder.mkdir(parents=True, exist_ok=True)
-    for name, value in (("config", config), ("generation_config", generation)):
+    for name, value in (("config", config), ("generation_config", fixed | (generation or {}))):
         text = json.dumps(value, indent=2, sort_keys=True) + "\n"
         (folder / f"{name}.json").write_text(text, encoding="utf-8")
     tensors = {name: tensor.cpu().contiguous() for name, tensor in marian_state(model).items()}
