@@ -152,9 +152,7 @@ def _write_marian(task: TranslateTask, folder: Path) -> None:
         generation["min_new_tokens"] = search.min_length
     if search.no_repeat:
         generation["no_repeat_ngram_size"] = search.no_repeat
-    save_marian(
-        task.model, folder, bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id, generation=generation
-    )
+    save_marian(task.model, folder, bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id, generation=generation)
     _write_tokenizers(task, folder)
     names = {
         f"{role}_token": tokenizer.source.id_to_token(getattr(tokenizer, f"{role}_id"))
@@ -259,6 +257,4 @@ def _use_language(task: PretrainTask, folder: str) -> str:
     if task.causal:
         return f"from transformers import pipeline; print(pipeline('text-generation', {folder!r})('Once'))"
     mask = task.tokenizer.tokens[task.tokenizer.mask_id]
-    return (
-        f"from transformers import pipeline; print(pipeline('fill-mask', {folder!r})('A {mask} is an object.'))"
-    )
+    return f"from transformers import pipeline; print(pipeline('fill-mask', {folder!r})('A {mask} is an object.'))"

@@ -155,30 +155,3 @@ class _Sample:
             if self.progress:
                 self.progress("training the tokeniser", next(self.seen), 0)
             yield pair[self.side]
-
-
-def read_test_set(section: ParallelData, name: str) -> TestSet:
-    """A part of the run's own data by its name (``validation``, ``test_2016_flickr``), or text by its path.
-
-    Raises:
-        DataError: neither, or all problems of its text.
-    """
-    source = open_pairs(section.model_copy(update={"tests": []}))
-    if name in ("train", "validation", "val", "valid", "dev"):
-        part = "train" if name == "train" else "validation"
-        return read_set(name, lambda faults: source.pairs(part, faults))
-    return read_set(name, find_part(section, source.origin, name, "data").pairs)
-
-
-class _Sample:
-    """One side's text that a tokeniser is trained on: all, or every k-th sentence of a large corpus."""
-
-    def __init__(self, source: ParallelSource, side: int, characters: int, progress: Progress | None) -> None:
-        self.source, self.side, self.progress = source, side, progress
-        self.every = max(1, -(-characters // MOST_TEXT))
-
-    def __iter__(self) -> Iterator[str]:
-        for number, pair in enumerate(islice(self.source.pairs("train"), 0, None, self.every), 1):
-            if self.progress:
-                self.progress("training the tokeniser", number, 0)
-            yield pair[self.side]
