@@ -2,6 +2,7 @@ import json
 import random
 import unicodedata
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -122,7 +123,7 @@ def test_damaged_files_are_told_at_once(lower, tmp_path):
         PairTokenizer.load(tmp_path)
     assert len(caught.value.problems) == 2
     (tmp_path / "translation.json").write_text("[]")
-    with pytest.raises(CheckpointError, match="translation.json"):
+    with pytest.raises(CheckpointError, match=r"translation\.json"):
         PairTokenizer.load(tmp_path)
 
 
@@ -166,7 +167,7 @@ def algorithm_1(word: str, ranks: dict, dropout: float, rng: random.Random) -> t
     """Algorithm 1 of Provilkov et al. as it is written."""
     tokens = list(word)
     while True:
-        pairs = enumerate(zip(tokens, tokens[1:], strict=False))
+        pairs = enumerate(pairwise(tokens))
         left = [(ranks[pair], at) for at, pair in pairs if pair in ranks and rng.random() >= dropout]
         if not left:
             return tuple(tokens)
