@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attncli import console
-from attncli.errors import AttnError, CheckpointError, RecipeError
+from attncli.errors import CheckpointError, Problem, RecipeError
 from attncli.training.translations import Translations, read_translations, stored_translations
 
 COMPARED = ("bleu", "bleu_lowercase", "chrf")
@@ -36,13 +36,9 @@ def compare_translations(
     Raises:
         CheckpointError: stored translations are damaged; all of them are named.
     """
-    held, problems = _read(paths)
-    if problems:
-        raise CheckpointError(*problems)
+    held = _read(paths)
     compared, notes = [], []
     for name, runs in held.items():
-        if len(runs) < 2:
-            continue
         groups: dict[tuple[str, ...], list[Path]] = {}
         for path, translations in runs.items():
             groups.setdefault(tuple(translations.references), []).append(path)
@@ -74,28 +70,37 @@ def show_translations(compared: Sequence[Compared]) -> None:
                 metric if number == 0 else "",
                 row["run"],
                 f"{row['value']:.2f}",
-                "-" if row["difference"] is None else f"{row['difference']:+.2f}",
-                "-" if row["p_value"] is None else f"{row['p_value']:.3f}",
+                None if number == 0 else f"{row['difference']:+.2f}",
+                None if number == 0 else f"{row['p_value']:.3f}",
             )
             for metric, scores in each.scores.items()
             for number, row in enumerate(scores)
         ]
-        title = f"{each.test_set}: {each.sentences:,} sentences; p by paired bootstrap, {SAMPLES:,} resamples"
+        told = f"{each.test_set}: {each.sentences:,} sentences; p by paired bootstrap, {SAMPLES:,} resamples"
+        console.result(told)
         columns = ["metric", "run", "value", "difference", "p"]
-        console.table(columns, rows, title=title, right=columns[2:])
+        console.table(columns, rows, right=columns[2:])
 
 
-def _read(paths: Sequence[Path]) -> tuple[dict[str, dict[Path, Translations]], list[Any]]:
-    """Stored translations by test set and run, and what is wrong with any."""
-    held: dict[str, dict[Path, Translations]] = {}
-    problems: list[Any] = []
+def _read(paths: Sequence[Path]) -> dict[str, dict[Path, Translations]]:
+    """Stored translations by test set and run, of the sets that two or more runs hold."""
+    holders: dict[str, list[Path]] = {}
     for path in dict.fromkeys(paths):
         for name in stored_translations(path):
+            holders.setdefault(name, []).append(path)
+    held: dict[str, dict[Path, Translations]] = {}
+    problems: list[Problem] = []
+    then = None
+    for name, runs in holders.items():
+        for path in runs if len(runs) > 1 else []:
             try:
                 held.setdefault(name, {})[path] = read_translations(path, name)
-            except AttnError as error:
+            except CheckpointError as error:
                 problems += error.problems
-    return held, problems
+                then = error.then
+    if problems:
+        raise CheckpointError(*problems, then=then)
+    return held
 
 
 def _compare(name: str, runs: Mapping[Path, Translations], language: str) -> Compared:
@@ -104,8 +109,6 @@ def _compare(name: str, runs: Mapping[Path, Translations], language: str) -> Com
     (first, basis), *others = runs.items()
     references = basis.references
     compared = Compared(name, len(references))
-    if not references:
-        return compared
     values = score(basis.hypotheses, references, language=language, metrics=COMPARED)
     for metric in COMPARED:
         row = {"run": str(first), "value": values[metric], "difference": None, "p_value": None}

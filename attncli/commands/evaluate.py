@@ -34,6 +34,7 @@ def main(
             "on": what,
             "metrics": metrics,
             "speed": {"seconds": time.perf_counter() - began},
+            **task.notes(),
         },
         title=f"{run.name} on {what}",
     )

@@ -188,13 +188,15 @@ def check_requirements(requirements: Sequence[Requirement], metrics: Mapping[str
 
 
 def present(result: Mapping[str, Any], *, title: str | None = None) -> None:
-    """A result with ``metrics`` and ``speed`` (mappings): a table, or the JSON document."""
+    """A result with ``metrics``, ``speed`` and ``signatures`` (mappings): a table, or the JSON document."""
     console.document(dict(result))
     if not console.json_mode():
         rows = [
             (name, value) for part in ("metrics", "speed") for name, value in result.get(part, {}).items()
         ]
         console.table(["metric", "value"], rows, title=title, right=["value"])
+        for name, signature in result.get("signatures", {}).items():
+            console.say(f"{name}: {signature}")
 
 
 def _forgotten(command: str, what: str) -> RecipeError:

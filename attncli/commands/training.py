@@ -79,7 +79,7 @@ def run_to_end(
     metrics = result.metrics | _finals(task, run)
     stored = run.result() or {}
     present(
-        {"run": str(run.path), **stored, "metrics": metrics, "speed": result.speed},
+        {"run": str(run.path), **stored, "metrics": metrics, "speed": result.speed, **task.notes()},
         title=f"{run.name}: step {result.best_step:,} of {result.steps:,}",
     )
     console.say(f"run folder: {run.path} (recipe, best weights, curves.png)")
@@ -89,7 +89,7 @@ def run_to_end(
     return result
 
 
-def _finals(task: Task, run: RunFolder) -> dict[str, Any]:
+def _finals(task: Task, run: RunFolder) -> dict[str, float]:
     """Metrics of the best weights that are measured once; they go into the run's result too."""
     restore_weights(task.model, load_weights(run), f"{run.path}")
     with measuring(task.model, run):

@@ -4,6 +4,9 @@ Algorithm 1 of the paper: in each round every merge that a word allows is left o
 ``p``, the first learnt of the rest is done, and the word is finished when none is left. All words of a
 batch go through their rounds together in numpy, drawn from a given generator, so that a segmentation
 follows from the seed.
+
+A word's first round in which its best merge is left out is drawn at once. A word that is finished before
+that keeps its ordinary segmentation and is not looked at: most words, where ``p`` is small.
 """
 
 from __future__ import annotations
@@ -44,58 +47,92 @@ class Resegmenter:
         self._count = np.fromiter(map(len, atoms), np.int64, self._size)
         self._first = np.cumsum(self._count) - self._count
         self._atoms = np.array([atom for spelt in atoms for atom in spelt], np.int64)
-        opens = np.zeros(self._size, bool)
-        opens[[at for token, at in vocabulary.items() if token.startswith("▁")]] = True
-        self._opens = opens
+        self._inner = self._ranks(self._atoms, np.append(self._atoms[1:], 0))  # wrong where a token ends
+        self._opens = np.zeros(self._size, bool)
+        self._opens[[at for token, at in vocabulary.items() if token.startswith("▁")]] = True
 
     def __call__(
         self, ids: Ints, lengths: Ints, dropout: float, rng: np.random.Generator
     ) -> tuple[Ints, Ints]:
-        """New ids [N'] and lengths [S] of the sentences ``ids`` [N] of ``lengths`` [S]."""
+        """New ids [N'] and lengths [S] of the sentences ``ids`` [N] of ``lengths`` [S]; 0 < dropout < 1."""
         ids = ids.astype(np.int64)
         sentence = np.repeat(np.arange(len(lengths)), lengths)
         begins = self._opens[ids] | np.diff(sentence, prepend=-1).astype(bool)
         word = np.cumsum(begins) - 1
         count = self._count[ids]
-        tokens = self._atoms[ranges(self._first[ids], count)]
-        kept = self._merge(tokens, np.repeat(word, count), dropout, rng)
+        rounds = np.add.reduceat(count - 1, np.flatnonzero(begins)) if len(ids) else count
+        first = np.floor(np.log1p(-rng.random(len(rounds))) / np.log1p(-dropout)).astype(np.int64)
+        touched = first < rounds
+        apart = touched[word]
+        count = np.where(apart, count, 1)
+        places = ranges(np.where(apart, self._first[ids], 0), count)
+        apart, word = np.repeat(apart, count), np.repeat(word, count)
+        tokens = np.where(apart, self._atoms[places], np.repeat(ids, count))
+        kept = np.ones(len(tokens), bool)
+        at = np.flatnonzero(apart)
+        rank = self._inner[places[at]]
+        ends = np.zeros(len(tokens), bool)
+        ends[np.cumsum(count) - 1] = True
+        self._merge(tokens, kept, at, word[at], rank, np.flatnonzero(ends[at]), first, dropout, rng)
         sentence = np.repeat(sentence, count)[kept]
         return tokens[kept], np.bincount(sentence, minlength=len(lengths))
 
-    def _merge(self, tokens: Ints, word: Ints, dropout: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-        """Merge ``tokens`` [M] in place within words; the places that hold a token in the end."""
-        none = len(self._made)
-        kept = np.ones(len(tokens), bool)
-        at = np.arange(len(tokens))  # places of the words that are not finished
-        rank = self._ranks(tokens, at, word, np.arange(len(at)))
+    def _merge(
+        self,
+        tokens: Ints,
+        kept: NDArray[np.bool_],
+        at: Ints,
+        word: Ints,
+        rank: Ints,
+        unranked: Ints,
+        first: Ints,
+        dropout: float,
+        rng: np.random.Generator,
+    ) -> None:
+        """Merge ``tokens`` in place and mark in ``kept`` the places that hold one in the end.
+
+        Args:
+            tokens, kept: [M].
+            at: [m] places of the words to do, one word after another.
+            word: [m] their words.
+            rank: [m] rank of the merge with the next token, or the number of merges where there is none.
+            unranked: entries whose rank is still to be found.
+            first: [W] round in which each word's best merge is left out first.
+        """
+        none, number = len(self._made), 0
+        changed = unranked
         while len(at):
+            inner = changed[changed < len(at) - 1]
+            rank[changed] = none
+            inner = inner[word[inner] == word[inner + 1]]
+            rank[inner] = self._ranks(tokens[at[inner]], tokens[at[inner + 1]])
             width = len(at)
-            left_out = rng.random(width) < dropout
-            best = np.where(left_out, none, rank) * width + np.arange(width)  # leftmost of the best
-            first = np.flatnonzero(np.diff(word, prepend=-1))
-            best = np.minimum.reduceat(best, first)
+            begins = np.flatnonzero(np.diff(word, prepend=-1))
+            place = np.arange(width)
+            order = rank * width + place  # the leftmost of the best is the least
+            best = np.minimum.reduceat(order, begins)
+            since = number - first[word[begins]]
+            out = since >= 0
+            if out.any():
+                drawn = np.repeat(out, np.diff(begins, append=width)) & (rng.random(width) < dropout)
+                drawn[best[since == 0] % width] = True
+                best = np.minimum.reduceat(np.where(drawn, none * width + place, order), begins)
             goes_on = best < none * width
             place = best[goes_on] % width
             tokens[at[place]] = self._made[rank[place]]
             kept[at[place + 1]] = False
-            stays = np.repeat(goes_on, np.diff(first, append=width))
+            stays = np.repeat(goes_on, np.diff(begins, append=width))
             stays[place + 1] = False
             moved = np.cumsum(stays)[place] - 1
             at, word, rank = at[stays], word[stays], rank[stays]
-            changed = np.union1d(moved, moved[moved > 0] - 1)
-            rank[changed] = self._ranks(tokens, at, word, changed)
-        return kept
+            changed = np.concatenate([moved, moved[moved > 0] - 1])
+            number += 1
 
-    def _ranks(self, tokens: Ints, at: Ints, word: Ints, places: Ints) -> Ints:
-        """Rank of the merge of the token at each of ``places`` with the next one of its word."""
+    def _ranks(self, left: Ints, right: Ints) -> Ints:
+        """Rank of the merge of each pair, the number of merges where there is none."""
         none = len(self._made)
-        rank = np.full(len(places), none, np.int64)
-        inner = places < len(at) - 1
-        places = places[inner]
-        inner[inner] = word[places] == word[places + 1]
-        places = places[word[places] == word[places + 1]]
-        if none:
-            key = tokens[at[places]] * self._size + tokens[at[places + 1]]
-            found = np.searchsorted(self._keys, key).clip(max=none - 1)
-            rank[inner] = np.where(self._keys[found] == key, self._order[found], none)
-        return rank
+        if not none:
+            return np.zeros(len(left), np.int64)
+        key = left * self._size + right
+        found = np.searchsorted(self._keys, key).clip(max=none - 1)
+        return np.where(self._keys[found] == key, self._order[found], none)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from attncli.data.faults import Faults, quoted
-from attncli.data.files import TextFile, split_of
-from attncli.data.formats import lines
+from attncli.data.files import ENDINGS, TextFile, split_of
+from attncli.data.lines import lines
 from attncli.errors import DataError, Problem, nearest
 
 Pair = tuple[str, str]
@@ -45,8 +45,9 @@ class TwoFiles:
                 yield pair[0].removesuffix("\r"), pair[1].removesuffix("\r")
         if counts[0] != counts[1] and len(faults.problems) == before:
             faults.add(
-                f"{self.source.path.name} has {counts[0]:,} lines, {self.target.path.name} has {counts[1]:,}; "
-                "line n of one must belong to line n of the other",
+                f"{self.source.path.name} has {counts[0]:,} lines, "
+                f"{self.target.path.name} has {counts[1]:,}: "
+                "line n of one belongs to line n of the other",
                 str(self.source.path.parent),
             )
 
@@ -97,30 +98,7 @@ class _Stem:
 
 
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[_-][A-Za-z0-9]{2,8})*")
-_NOT_LANGUAGES = frozenset(
-    [
-        "md",
-        "py",
-        "sh",
-        "js",
-        "css",
-        "rst",
-        "cfg",
-        "log",
-        "tmp",
-        "bak",
-        "zip",
-        "tar",
-        "xml",
-        "pdf",
-        "png",
-        "jpg",
-        "doc",
-        "bin",
-        "dat",
-        "lock",
-    ]
-)
+_NOT_LANGUAGES = frozenset(("md", "py", "sh", "js", "css", "cfg", "log", "tmp", "bak", "zip", "tar", "pdf"))
 
 
 def language_of(path: Path, languages: tuple[str, str]) -> tuple[Path, str] | None:
@@ -131,7 +109,8 @@ def language_of(path: Path, languages: tuple[str, str]) -> tuple[Path, str] | No
     stem, dot, language = name.rpartition(".")
     if not dot or not stem:
         return None
-    is_language = _LANGUAGE.fullmatch(language) and language.lower() not in _NOT_LANGUAGES
+    other = language.lower() in _NOT_LANGUAGES or f".{language.lower()}" in ENDINGS
+    is_language = _LANGUAGE.fullmatch(language) and not other
     return (path.parent / stem, language) if language in languages or is_language else None
 
 
@@ -153,20 +132,19 @@ def _visible(folder: Path) -> list[Path]:
     )
 
 
-def _lacking(stem: _Stem, languages: tuple[str, str], setting: str) -> list[Problem]:
-    """What is wrong where a language has no file."""
-    problems = []
+def _lacking(stem: _Stem, languages: tuple[str, str], setting: str) -> dict[str, Problem]:
+    """What is wrong with each language that has no file."""
+    problems = {}
     there = sorted(stem.by_language)
-    names = [file.path.name for _, file in sorted(stem.by_language.items())]
+    names = [stem.by_language[language].path.name for language in there]
     verb = "is" if len(names) == 1 else "are"
     for language, key in zip(languages, ("data.source", "data.target"), strict=True):
         if language not in stem.by_language:
             near = nearest(language, there)
-            what = f"{stem.base.name}.{language} is not there; there {verb} {quoted(names)}"
-            problems.append(
-                Problem(
-                    what, f"{setting}={stem.base.parent}", f"did you mean {key}={near}?" if near else None
-                )
+            problems[language] = Problem(
+                f"{stem.base.name}.{language} is not there; there {verb} {quoted(names)}",
+                f"{setting}={stem.base.parent}",
+                f"did you mean {key}={near}?" if near else None,
             )
     return problems
 
@@ -184,11 +162,13 @@ def common_beginning(path: Path, languages: tuple[str, str]) -> _Stem | None:
     return _stems(beside, languages).get(path)
 
 
-def find_two_files(path: Path, languages: tuple[str, str], setting: str) -> PairFiles | None:
+def find_two_files(
+    path: Path, languages: tuple[str, str], setting: str, training: bool = True
+) -> PairFiles | None:
     """The parallel files of a folder, or of a common beginning; None where there are none.
 
     Raises:
-        DataError: a language is missing, or there is no training part.
+        DataError: a language is missing, or there is no training part where ``training`` asks for one.
     """
     if not path.is_dir():
         stem = common_beginning(path, languages)
@@ -196,7 +176,7 @@ def find_two_files(path: Path, languages: tuple[str, str], setting: str) -> Pair
             return None
         problems = _lacking(stem, languages, setting)
         if problems:
-            raise DataError(*problems)
+            raise DataError(*problems.values())
         return PairFiles(stem.base, {"train": (_two(stem, languages),)}, languages)
     stems = _stems(_visible(path), languages)
     by_part: dict[str | None, list[_Stem]] = {}
@@ -209,19 +189,23 @@ def find_two_files(path: Path, languages: tuple[str, str], setting: str) -> Pair
         return None
     if "train" not in by_part and unnamed:
         by_part["train"] = unnamed
-    problems, one_sided, complete = [], [], {}
-    for part, found in by_part.items():
+    problems: list[Problem] = []
+    one_sided: list[str] = []
+    complete: dict[str, list[TwoFiles]] = {}
+    told: set[str] = set()  # a language that is nowhere is told once
+    for part, found in sorted(by_part.items(), key=lambda item: item[0] != "train"):
         for stem in found:
             lacking = _lacking(stem, languages, setting)
             if not lacking:
                 complete.setdefault(part, []).append(_two(stem, languages))
             elif part in ("train", "validation"):
-                problems += lacking
+                problems += [problem for language, problem in lacking.items() if language not in told]
+                told |= lacking.keys()
             else:
                 one_sided += [file.path.name for file in stem.by_language.values()]
     if problems:
         raise DataError(*problems)
-    if "train" not in complete:
+    if not complete or (training and "train" not in complete):
         a, b = languages
         raise DataError(
             Problem(

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from attncli.data.pair_files import Pair
 from attncli.data.pair_tokenizers import PairTokenizer
 from attncli.data.sources import Progress
 from attncli.data.token_store import mapped
@@ -23,8 +24,6 @@ from attncli.data.token_store import mapped
 VERSION = 1
 """Part of the cache key: raise it when reading, filtering or the layout changes."""
 _TEXTS = 1 << 14
-
-Pair = tuple[str, str]
 
 
 class PairStore:
@@ -66,6 +65,14 @@ class PairStore:
             self.source_at[numbers + 1] - self.source_at[numbers],
             self.target_at[numbers + 1] - self.target_at[numbers],
         )
+
+    def sentences(self) -> Iterator[tuple[NDArray[np.integer], NDArray[np.integer]]]:
+        """Ids of source and target of every pair, in order, without ``</s>``."""
+        for number in range(len(self)):
+            yield (
+                self.source[self.source_at[number] : self.source_at[number + 1]],
+                self.target[self.target_at[number] : self.target_at[number + 1]],
+            )
 
     def left_out(self) -> str:
         """What is not learnt from and why, in words; empty when everything is."""

@@ -2,59 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
 
+from attncli import console
 from attncli.data.cache import cache_folder, entry, key_of
-from attncli.data.faults import Faults
-from attncli.data.pair_files import Pair, find_two_files
+from attncli.data.pair_sources import ParallelSource, TestSet, find_part, open_pairs, read_set
 from attncli.data.pair_store import VERSION, PairStore, write_pairs
 from attncli.data.pair_tokenizers import PairTokenizer, train_pair_tokenizer
-from attncli.data.sources import HoldOut, Progress
+from attncli.data.sources import Progress
 from attncli.data.tokenizers import MOST_TEXT
 from attncli.errors import DataError, Problem
 from attncli.recipe.translate import PairTokenizer as PairTokenizerSection
 from attncli.recipe.translate import ParallelData
 
+__all__ = ["Pairs", "TestSet", "prepare_pairs", "read_test_set"]
 
-class PairOrigin(Protocol):
-    """Where sentence pairs come from."""
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """train, always; validation where there is one; then test sets by name."""
-        ...
-
-    def pairs(self, part: str, faults: Faults) -> Iterator[Pair]:
-        """Pairs of a part, empty sides included."""
-        ...
-
-    def identity(self) -> list[Any]:
-        """JSON that changes whenever the pairs do."""
-        ...
-
-    def describe(self) -> str:
-        """One line for the console."""
-        ...
-
-
-@dataclass(frozen=True)
-class TestSet:
-    """Sentences and what people translated them to, empty lines included."""
-
-    __test__ = False  # the name is no order to pytest
-
-    name: str
-    sources: list[str]
-    references: list[str]
-
-    def __len__(self) -> int:
-        return len(self.sources)
+_ALIKE = 0.2
+"""Share of pairs with the same text on both sides from which on there is a warning."""
 
 
 @dataclass(frozen=True)
@@ -93,94 +60,6 @@ class Pairs:
         for store, part in ((self.train, "training"), (self.validation, "the validation loss")):
             if store.left_out():
                 text += f"; left out of {part}: {store.left_out()}"
-        return text
-
-
-class ParallelSource:
-    """The parts of parallel text, with a validation part held out where the origin has none.
-
-    Held out is one pair at a place drawn by a fixed rule out of every ``1 / share``, the last one where
-    there are fewer.
-    """
-
-    def __init__(self, origin: PairOrigin, validation: PairOrigin | float, limit: int = 0) -> None:
-        self.origin, self.limit = origin, limit
-        self.other = None if isinstance(validation, float) else validation
-        has_own = self.other is not None or "validation" in origin.parts
-        self.share = validation if isinstance(validation, float) and not has_own else 0.0
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """train, validation, test sets."""
-        return ("train", "validation", *self.tests)
-
-    @property
-    def tests(self) -> tuple[str, ...]:
-        """Names of the test sets."""
-        return tuple(part for part in self.origin.parts if part not in ("train", "validation"))
-
-    def pairs(self, part: str, faults: Faults | None = None) -> Iterator[Pair]:
-        """Pairs of a part."""
-        faults = faults or Faults(1)
-        if part == "validation" and self.other is not None:
-            yield from self.other.pairs("train", faults)
-        elif part != "train" and not (part == "validation" and self.share):
-            yield from self.origin.pairs(part, faults)
-        else:
-            held_out = HoldOut(self.share, self._few) if self.share else None
-            for number, pair in enumerate(self._training(faults)):
-                held = held_out is not None and held_out(number)
-                if held == (part == "validation"):
-                    yield pair
-
-    def _training(self, faults: Faults) -> Iterator[Pair]:
-        return islice(self.origin.pairs("train", faults), self.limit or None)
-
-    @cached_property
-    def _few(self) -> int:
-        """Pairs, when there are too few to hold out a share of every block; else 0."""
-        enough = math.ceil(1 / self.share)
-        pairs = sum(1 for _ in islice(self._training(Faults(1)), enough))
-        return pairs if pairs < enough else 0
-
-    def read(self, part: str, name: str | None = None) -> TestSet:
-        """A part as text, all in memory."""
-        pairs = list(self.pairs(part))
-        return TestSet(name or part, [a for a, _ in pairs], [b for _, b in pairs])
-
-    def identity(self) -> list[Any]:
-        """JSON that changes whenever the pairs or their splitting do."""
-        other = self.other.identity() if self.other is not None else self.share
-        return [1, self.origin.identity(), other, self.limit]
-
-    def check(self, progress: Progress | None = None) -> int:
-        """Read everything once; the first thing to do with text that was never read.
-
-        Returns the characters of the training part, both sides.
-
-        Raises:
-            DataError: all problems of all parts, up to a cap, each with file, line and reason.
-        """
-        faults = Faults()
-        characters = 0
-        for part in self.parts:
-            if part == "validation" and self.share:
-                continue
-            for number, (a, b) in enumerate(self.pairs(part, faults), 1):
-                if part == "train":
-                    characters += len(a) + len(b)
-                    if progress:
-                        progress("reading", number, characters)
-        faults.check()
-        return characters
-
-    def describe(self) -> str:
-        """One line for the console."""
-        text = self.origin.describe()
-        if self.other is not None:
-            text += f"; validation: {self.other.describe()}"
-        elif self.share:
-            text += f"; {self.share:.3g} of the pairs held out"
         return text
 
 
@@ -232,9 +111,27 @@ def prepare_pairs(
             raise DataError(
                 Problem(f"{source.describe()}: no pair left in the {part} part; {stores[part].left_out()}")
             )
-    tests = [source.read(name) for name in section.tests or source.tests]
-    pairs = Pairs(source, tokenizer, stores["train"], stores["validation"], source.read("validation"), tests)
-    return pairs
+    train, validation = stores["train"], stores["validation"]
+    if train.same > _ALIKE * len(train):
+        console.warn(
+            f"{train.same:,} of {len(train):,} training pairs have the same text on both sides: "
+            f"are data.source={section.source} and data.target={section.target} what they should be?"
+        )
+    tests = [source.read(name) for name in source.tests]
+    return Pairs(source, tokenizer, train, validation, source.read("validation"), tests)
+
+
+def read_test_set(section: ParallelData, name: str) -> TestSet:
+    """A part of the run's own data by its name (``validation``, ``test_2016_flickr``), or text by its path.
+
+    Raises:
+        DataError: neither, or all problems of its text.
+    """
+    source = open_pairs(section.model_copy(update={"tests": []}))
+    if name in ("train", "validation", "val", "valid", "dev"):
+        part = "train" if name == "train" else "validation"
+        return read_set(name, lambda faults: source.pairs(part, faults))
+    return read_set(name, find_part(section, source.origin, name, "data").pairs)
 
 
 class _Sample:
@@ -249,10 +146,3 @@ class _Sample:
             if self.progress:
                 self.progress("training the tokeniser", number, 0)
             yield pair[self.side]
-
-
-def open_pairs(section: ParallelData) -> ParallelSource:
-    """The parallel text that ``data`` names."""
-    languages = (section.source, section.target)
-    found = find_two_files(Path(section.path).expanduser(), languages, "data.path")
-    return ParallelSource(found, float(section.validation), section.limit)

@@ -3,24 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attncli.data.language import Shelves
+from attncli.data.language import SLICES, Shelves
 from attncli.data.order import Batch, EpochBatches, EvaluationBatches
 from attncli.data.packing import ranges
 from attncli.data.pair_store import PairStore
-from attncli.data.pair_tokenizers import PairTokenizer, Side
+from attncli.data.pair_tokenizers import PairTokenizer
 from attncli.errors import Problem, RecipeError
 
 SLICE = 1 << 12
 """Pairs that lie together on a shelf."""
-_SAMPLE = 1000
-"""Pairs that tell how much longer BPE-dropout makes sentences."""
+SLICES_APART = 8
+"""Slices of a shelf with BPE-dropout, which are segmented when the shelf is begun and held in memory."""
+_CHUNK = 2048
 
 Ints = NDArray[np.int64]
+
+
+class Texts(Protocol):
+    """Where the ids of pairs lie: see :class:`PairStore`."""
+
+    source: NDArray[Any]
+    target: NDArray[Any]
+    source_at: Ints
+    target_at: Ints
+
+
+@dataclass(frozen=True)
+class _Segmented:
+    """Pairs in memory."""
+
+    source: NDArray[Any]
+    source_at: Ints
+    target: NDArray[Any]
+    target_at: Ints
 
 
 class PairExamples:
@@ -35,7 +57,7 @@ class PairExamples:
         tokenizer: theirs.
         batch: tokens: B times the longer of S and T is at most that.
         dropout: share of the merges left out; sentences are segmented anew each time they are seen.
-            Lengths are foreseen then, so ``batch`` is kept on average.
+            A pair that would grow too long so for ``store.max_length`` keeps its ordinary segmentation.
 
     Raises:
         RecipeError: a pair is longer than ``batch``.
@@ -52,48 +74,70 @@ class PairExamples:
                 )
             )
         self.store, self.tokenizer, self.batch, self.dropout = store, tokenizer, batch, dropout
-        self._shelves = Shelves(-(-len(store) // SLICE))
+        self._shelves = Shelves(-(-len(store) // SLICE), SLICES_APART if dropout else SLICES)
         self.shelves = self._shelves.shelves
-        self._growth = (self._longer("source"), self._longer("target")) if dropout else (1.0, 1.0)
 
-    def _longer(self, side: Side) -> float:
-        """How many times longer dropout makes a side, on average."""
-        numbers = np.linspace(0, len(self.store) - 1, min(_SAMPLE, len(self.store))).astype(np.int64)
-        plain = self.store.lengths(numbers)[0 if side == "source" else 1]
-        return float(self._side(side, numbers, np.random.default_rng(0))[1].sum() / plain.sum())
-
-    def plan(self, epoch: int, shelf: int, rng: np.random.Generator) -> Sequence[Ints]:
-        """Numbers of the pairs of each batch; every pair of the shelf once."""
+    def plan(self, epoch: int, shelf: int, rng: np.random.Generator) -> Sequence[tuple[Texts, Ints]]:
+        """Of each batch where its pairs lie and their numbers there; every pair of the shelf once."""
         slices, rng = self._shelves.on(shelf, rng)
         first = slices * SLICE
-        numbers = rng.permutation(ranges(first, np.minimum(len(self.store) - first, SLICE)))
-        source, target = (
-            np.rint(length * growth).astype(np.int64) + 1
-            for length, growth in zip(self.store.lengths(numbers), self._growth, strict=True)
-        )
-        # Sources go up within one target length and down within the next: no jump between the two.
-        snake = np.where(target % 2 == 0, source, -source)
-        order = np.lexsort((snake, target))
-        longer = np.maximum(source, target)[order]
+        numbers = ranges(first, np.minimum(len(self.store) - first, SLICE))
+        texts: Texts = self.store
+        if self.dropout:
+            texts, numbers = self._segmented(numbers, rng), np.arange(len(numbers))
+        numbers = rng.permutation(numbers)
+        source = texts.source_at[numbers + 1] - texts.source_at[numbers]
+        target = texts.target_at[numbers + 1] - texts.target_at[numbers]
+        longer, more = np.maximum(source, target), source - target
+        # Alike in both lengths: from long targets to long sources, back again for the next length.
+        order = np.lexsort((np.where(longer % 2 == 0, more, -more), longer))
+        longer = longer[order] + 1
         ends = _ends(longer.tolist(), self.batch)
-        batches = [rng.permutation(group) for group in np.split(numbers[order], ends[:-1])]
+        batches = [(texts, rng.permutation(group)) for group in np.split(numbers[order], ends[:-1])]
         return [batches[at] for at in rng.permutation(len(batches))]
 
-    def make(self, item: Ints, rng: np.random.Generator) -> Batch:
-        """The batch of the pairs at ``item`` [B]."""
+    def _segmented(self, numbers: Ints, rng: np.random.Generator) -> _Segmented:
+        """The pairs at ``numbers`` with BPE-dropout."""
+        store = self.store
+        sides = (("source", store.source, store.source_at), ("target", store.target, store.target_at))
+        arrays = []
+        for side, ids, at in sides:
+            found = []
+            for chunk in np.array_split(numbers, -(-len(numbers) // _CHUNK)):
+                lengths = at[chunk + 1] - at[chunk]
+                plain = ids[ranges(at[chunk], lengths)]
+                new, longer = self.tokenizer.resegment(plain, lengths, side, self.dropout, rng)
+                over = longer + 1 > min(store.max_length, self.batch)
+                if over.any():  # too long this way: these stay as they are
+                    whole = np.concatenate([new, plain])
+                    longest = np.where(over, lengths, longer)
+                    start = np.where(
+                        over, len(new) + np.cumsum(lengths) - lengths, np.cumsum(longer) - longer
+                    )
+                    new, longer = whole[ranges(start, longest)], longest
+                found.append((new.astype(ids.dtype), longer))
+            arrays.append(np.concatenate([new for new, _ in found]))
+            arrays.append(np.cumsum(np.concatenate([[0], *(longer for _, longer in found)])))
+        return _Segmented(*arrays)
+
+    def make(self, item: tuple[Texts, Ints], rng: np.random.Generator) -> Batch:
+        """The batch of an item of the plan."""
+        texts, numbers = item
         pad, bos, eos = self.tokenizer.pad_id, self.tokenizer.bos_id, self.tokenizer.eos_id
-        count = len(item)
-        ids, length = self._side("source", item, rng)
-        source = np.full((count, int(length.max()) + 1), pad, np.int64)  # [B, S]
-        keep = np.arange(source.shape[1]) <= length[:, None]
-        source[np.arange(source.shape[1]) < length[:, None]] = ids
-        source[np.arange(count), length] = eos
-        ids, length = self._side("target", item, rng)
-        width = int(length.max()) + 1
-        real = np.arange(width) <= length[:, None]  # [B, T]
-        labels = np.full((count, width), eos, np.int64)
-        labels[np.arange(width) < length[:, None]] = ids
-        tokens = np.full((count, width), pad, np.int64)
+        count = len(numbers)
+        lengths = texts.source_at[numbers + 1] - texts.source_at[numbers]
+        column = np.arange(int(lengths.max()) + 1)
+        source = np.full((count, len(column)), pad, np.int64)  # [B, S]
+        source[column < lengths[:, None]] = texts.source[ranges(texts.source_at[numbers], lengths)]
+        source[np.arange(count), lengths] = eos
+        keep = column <= lengths[:, None]
+        lengths = texts.target_at[numbers + 1] - texts.target_at[numbers]
+        column = np.arange(int(lengths.max()) + 1)
+        real = column <= lengths[:, None]  # [B, T]
+        ids = texts.target[ranges(texts.target_at[numbers], lengths)]
+        following = np.full((count, len(column)), eos, np.int64)
+        following[column < lengths[:, None]] = ids
+        tokens = np.full((count, len(column)), pad, np.int64)
         tokens[:, 0] = bos
         tokens[:, 1:][real[:, 1:]] = ids
         batch = {
@@ -101,27 +145,9 @@ class PairExamples:
             "source_keep": keep,
             "tokens": tokens,
             "labels_at": np.flatnonzero(real),
-            "labels": labels[real],
+            "labels": following[real],
         }
         return {key: torch.from_numpy(value) for key, value in batch.items()}
-
-    def _side(self, side: Side, numbers: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
-        """Ids [N] and lengths [B] of one side of the pairs at ``numbers`` [B]."""
-        store = self.store
-        ids, at = (store.source, store.source_at) if side == "source" else (store.target, store.target_at)
-        lengths = at[numbers + 1] - at[numbers]
-        plain = ids[ranges(at[numbers], lengths)]
-        if not self.dropout:
-            return plain, lengths
-        found, longer = self.tokenizer.resegment(plain, lengths, side, self.dropout, rng)
-        over = longer + 1 > store.max_length
-        if over.any():  # too long for the model this way: these stay as they are
-            rows = zip(
-                np.split(found, np.cumsum(longer)[:-1]), np.split(plain, np.cumsum(lengths)[:-1]), over
-            )
-            found = np.concatenate([old if stays else new for new, old, stays in rows])
-            longer = np.where(over, lengths, longer)
-        return found, longer
 
 
 def _ends(lengths: list[int], budget: int) -> list[int]:

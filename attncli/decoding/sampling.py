@@ -48,8 +48,21 @@ class Sampling:
             probabilities = probabilities / probabilities.sum(-1, keepdim=True)
         return probabilities
 
-    def choose(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """One token a row: logits [B, V] to tokens [B]."""
+    def choose(
+        self, logits: Tensor, generator: torch.Generator | None = None, uniform: Tensor | None = None
+    ) -> Tensor:
+        """One token a row: logits [N, V] to tokens [N].
+
+        Each row's draw comes from its number in ``uniform`` [N], from 0 to less than 1, where it is given,
+        and from the generator otherwise.
+        """
         if self.temperature == 0:
             return logits.argmax(-1)
-        return torch.multinomial(self.probabilities(logits), 1, generator=generator)[:, 0]
+        probabilities = self.probabilities(logits)
+        if uniform is None:
+            return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+        below = probabilities.double().cumsum(-1)
+        all_ = below[:, -1:]
+        # Never beyond the last token that has a probability, however the product is rounded.
+        mark = torch.minimum(uniform[:, None].double() * all_, all_.nextafter(torch.zeros_like(all_)))
+        return torch.searchsorted(below, mark, right=True)[:, 0]

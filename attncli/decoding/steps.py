@@ -10,8 +10,8 @@ from torch import Tensor
 class Steps(Protocol):
     """A batch of B sentences with K hypotheses each, written token by token.
 
-    It holds what the model has read of every hypothesis (its cache), so that a step reads one token. A new one
-    has read nothing: the first step reads the token that begins a sentence.
+    It holds what the model has read of every hypothesis (its cache), so that a step reads one token. A new
+    one has read nothing: the first step reads the token that begins a sentence.
     """
 
     batch: int

@@ -62,12 +62,23 @@ class Transformer(nn.Module):
         where causality keeps them out of what is before. With ``labels_at`` int64 [N], flat indices into
         B*T, the logits of those places only: [N, V].
         """
+        return F.linear(self.states(source, tokens, source_keep, labels_at), self.output_weight)
+
+    def states(
+        self,
+        source: Tensor,
+        tokens: Tensor,
+        source_keep: Tensor | None = None,
+        labels_at: Tensor | None = None,
+    ) -> Tensor:
+        """What the output layer sees, [B, T, C] or [N, C]; the arguments of :meth:`forward`.
+
+        With ``output_weight``, what :func:`attncli.ops.cross_entropy.linear_cross_entropy` trains on.
+        """
         context, context_mask = self.encode(source, source_keep)
         x = self.target_embeddings(tokens)  # [B, T, C]
         x = self.decoder(x, self._causal, context=context, context_mask=context_mask)
-        if labels_at is not None:
-            x = x.flatten(0, 1).index_select(0, labels_at)  # [N, C]
-        return F.linear(x, self.output_weight)
+        return x if labels_at is None else x.flatten(0, 1).index_select(0, labels_at)
 
     def encode(self, source: Tensor, source_keep: Tensor | None = None) -> tuple[Tensor, Padding | None]:
         """What the decoder attends to, [B, S, C], and the mask of it."""
@@ -123,7 +134,7 @@ class TransformerSteps:
         hypotheses than ``beams``; :meth:`reorder` then makes more.
         """
         batch, beams = tokens.shape
-        x = self._model.target_embeddings(tokens.view(-1, 1), start=self.length).view(batch, beams, -1)
+        x = self._model.target_embeddings(tokens.reshape(-1, 1), start=self.length).view(batch, beams, -1)
         own = torch.eye(beams, dtype=torch.bool, device=tokens.device).expand(batch, beams, beams)
         self._seen = own if self._seen is None else torch.cat((self._seen, own), -1)
         positions = None if self._by_index else tokens.new_full((beams,), self.length)

@@ -9,24 +9,29 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from attncli import console
 from attncli.attention import choices, restore_choices
+from attncli.data.measured_pairs import measured_pairs
 from attncli.data.order import EpochBatches, EvaluationBatches
 from attncli.data.pair_tokenizers import PairTokenizer
 from attncli.data.parallel import Pairs, TestSet, prepare_pairs
 from attncli.data.translation import training_batches, validation_batches
+from attncli.decoding import Shortlist
 from attncli.metrics import translation as metrics
 from attncli.metrics.language import Totals, means, perplexity
 from attncli.models.flops import translation_flops
 from attncli.models.translation import Seq2SeqConfig, build_translation, resolve_translation
 from attncli.models.translation_config import TranslationConfig
+from attncli.ops.cross_entropy import CrossEntropy, linear_cross_entropy
 from attncli.recipe.translate import TranslateRecipe
 from attncli.tasks.translation_metrics import VALIDATION_METRICS
 from attncli.tasks.translator import Translator
 from attncli.tasks.watch import Watch
 from attncli.training.task import Batch, Goal, Shard, Task
 from attncli.training.translations import write_translations
+
+_SHORTLIST = "shortlist.safetensors"
 
 
 class TranslateTask(Task):
@@ -48,7 +53,9 @@ class TranslateTask(Task):
         )
         torch.manual_seed(recipe.train.seed)
         self.model = build_translation(self.config)
-        self.search = recipe.evaluate.search.model_copy(update={"beam": recipe.evaluate.validation_beam})
+        self.shortlist: Shortlist | None = None
+        self.measured: TestSet | None = None
+        self.signatures: dict[str, str] = {}
 
     @classmethod
     def build(cls, recipe: TranslateRecipe, run: Path | None = None) -> TranslateTask:
@@ -60,16 +67,35 @@ class TranslateTask(Task):
         tokenizer = recipe.tokenizer if run is None else PairTokenizer.load(run)
         with Watch() as watch:
             pairs = prepare_pairs(recipe.data, tokenizer, watch)
-        return cls(recipe, pairs.tokenizer, pairs)
+        task = cls(recipe, pairs.tokenizer, pairs)
+        task._load_shortlist(run)
+        return task
 
     @classmethod
     def opened(cls, recipe: TranslateRecipe, run: Path) -> TranslateTask:
         """The task of a finished run, to be applied: without its data."""
-        return cls(recipe, PairTokenizer.load(run), None)
+        task = cls(recipe, PairTokenizer.load(run), None)
+        task._load_shortlist(run)
+        return task
 
     def save(self, run: Path) -> None:
         """Store beside the recipe what a run needs besides its weights."""
         self.tokenizer.save(run)
+        count = self.recipe.evaluate.search.shortlist
+        if count:
+            store, tokenizer = self.pairs.train, self.tokenizer
+            self.shortlist = Shortlist.build(
+                store.sentences(),
+                source_vocabulary=tokenizer.vocabulary_source,
+                target_vocabulary=tokenizer.vocabulary_target,
+                eos_id=tokenizer.eos_id,
+                count=count,
+            )
+            self.shortlist.save(run / _SHORTLIST)
+
+    def _load_shortlist(self, run: Path | None) -> None:
+        if run is not None and self.recipe.evaluate.search.shortlist:
+            self.shortlist = Shortlist.load(run / _SHORTLIST)
 
     # Training
 
@@ -94,13 +120,13 @@ class TranslateTask(Task):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Summed cross-entropy against smoothed labels, nats."""
-        return {"words": self._loss(batch, self.recipe.train.label_smoothing)}
+        return {"words": self._score(batch, self.recipe.train.label_smoothing).loss}
 
-    def _loss(self, batch: Batch, smoothing: float = 0.0) -> Tensor:
-        logits = self.model(
+    def _score(self, batch: Batch, smoothing: float = 0.0) -> CrossEntropy:
+        states = self.model.states(
             batch["source"], batch["tokens"], source_keep=batch["source_keep"], labels_at=batch["labels_at"]
-        )  # [N, V]
-        return F.cross_entropy(logits.float(), batch["labels"], reduction="sum", label_smoothing=smoothing)
+        )  # [N, C]
+        return linear_cross_entropy(states, self.model.output_weight, batch["labels"], smoothing)
 
     def size(self, batch: Batch) -> int:
         """Target tokens."""
@@ -109,13 +135,19 @@ class TranslateTask(Task):
     # Evaluation
 
     def evaluate(self, shard: Shard) -> dict[str, float]:
-        """Loss of the reference translations (nats a token, no smoothing), and metrics of our own."""
+        """Loss of the reference translations (nats a token, no smoothing), and metrics of our own.
+
+        Of other data than the run's validation part the loss only: :meth:`finals` translates it.
+        """
         device = next(self.model.parameters()).device
         totals = Totals()
         batches = self.validation_batches()
         for index in shard.mine(range(len(batches))):
             batch = {name: value.to(device) for name, value in batches[index].items()}
-            totals.add("words", self._loss(batch), len(batch["labels"]))
+            totals.add("words", self._score(batch).nll, len(batch["labels"]))
+        if self.measured is not None:
+            mean = means(shard.sum(totals.values))
+            return {"loss": mean["words"], "perplexity": perplexity(mean["words"])}
         sources, references = self.pairs.validation_text
         limit = self.recipe.evaluate.limit or len(sources)
         mine = list(shard.mine(range(min(limit, len(sources)))))
@@ -134,41 +166,57 @@ class TranslateTask(Task):
             **metrics.from_statistics(summed, language=self.recipe.data.target, metrics=VALIDATION_METRICS),
         }
 
-    def finals(self, run: Path) -> dict[str, Any]:
+    def finals(self, run: Path) -> dict[str, float]:
         """Translate the test sets with the recipe's search; the texts are stored in the run folder."""
-        measured: dict[str, Any] = {}
-        for test in self.pairs.tests:
-            found = self._measure(test, run)
-            measured |= {f"{test.name}.{name}": value for name, value in found.items()}
-        return measured
+        if self.measured is not None:
+            return self._measure(self.measured, run)
+        found = {test.name: self._measure(test, run) for test in self.pairs.tests}
+        return {f"{name}.{metric}": value for name, each in found.items() for metric, value in each.items()}
 
-    def _measure(self, test: TestSet, run: Path) -> dict[str, Any]:
-        """Metrics of one test set."""
+    def _measure(self, test: TestSet, run: Path) -> dict[str, float]:
+        """Metrics of one test set; ``bleu_interval`` is half of BLEU's 95 % interval."""
         language, samples = self.recipe.data.target, self.recipe.evaluate.bootstrap
-        with Watch() as watch:
-            translator = self.translator(final=True)
-            written = translator.translate(
-                test.sources, progress=lambda n: watch(f"translating {test.name}", n, 0)
-            )
+        done = 0
+
+        def progress(number: int) -> None:
+            nonlocal done
+            bar.advance(number - done, units=number - done)
+            done = number
+
+        with console.Progress(f"translating {test.name}", total=len(test), unit="sentences") as bar:
+            written = self.translator(final=True).translate(test.sources, progress=progress)
         texts = [best.text for best, *_ in written]
         write_translations(run, test.name, test.sources, test.references, texts)
-        found = metrics.score(texts, test.references, language=language)
+        scores = metrics.score(texts, test.references, language=language)
+        found = {name: scores[name] for name in metrics.METRICS}
+        self.signatures = {name: scores[f"signature_{name}"] for name in metrics.METRICS}
         if samples:
             interval = metrics.bootstrap_interval(texts, test.references, language=language, samples=samples)
-            found["bleu_interval"] = f"{interval.low:.1f} to {interval.high:.1f}"
+            found["bleu_interval"] = interval.half
         return found
+
+    def notes(self) -> dict[str, Any]:
+        """How the metrics were computed, as sacreBLEU signs it."""
+        return {"signatures": self.signatures} if self.signatures else {}
 
     def measure_on(self, *, split: str | None = None, source: str | None = None) -> None:
         """Evaluate on one test set of the run's data, or on other parallel text, from now on."""
-        test = read_test_set(self.recipe.data, source or split or "")
-        store = store_of(test, self.tokenizer)
-        self.pairs = replace(self.pairs, validation=store, validation_set=test, tests=[])
-        self.search = self.recipe.evaluate.search
+        with Watch() as watch:
+            test, store = measured_pairs(
+                self.recipe.data, self.tokenizer, split=split, source=source, progress=watch
+            )
+        self.pairs = replace(self.pairs, validation=store, validation_set=test)
+        self.measured = test
 
-    def translator(self, final: bool = False) -> Translator:
-        """The model with the search of the evaluations, or with the recipe's own where ``final``."""
-        search = self.recipe.evaluate.search if final else self.search
-        return Translator(self.model, self.tokenizer, search)
+    def translator(self, final: bool = False, **sampling: Any) -> Translator:
+        """The model with the search of the evaluations, or with the recipe's own where ``final``.
+
+        ``sampling``: those arguments of :class:`Translator`.
+        """
+        search = self.recipe.evaluate.search
+        if not final:
+            search = search.model_copy(update={"beam": self.recipe.evaluate.validation_beam})
+        return Translator(self.model, self.tokenizer, search, self.shortlist if final else None, **sampling)
 
     # What the machine decided
 

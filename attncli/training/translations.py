@@ -36,6 +36,8 @@ def write_translations(
         raise ValueError(
             f"{len(sources)} sources, {len(references)} references, {len(hypotheses)} hypotheses"
         )
+    if not sources:
+        raise ValueError(f"{name}: no sentence to store")
     files = _files(run, re.sub(r"[^\w.-]+", "-", name).strip("-.") or "test")
     with disk_errors(f"translations of {name} in {run}"):
         files["hypothesis"].parent.mkdir(exist_ok=True)
@@ -62,8 +64,7 @@ def read_translations(run: Path, name: str) -> Translations:
     problems = []
     for part, path in files.items():
         try:
-            text = path.read_bytes().decode("utf-8")
-            lines[part] = text.removesuffix("\n").split("\n") if text else []
+            lines[part] = path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
         except OSError as error:
             problems.append(Problem(f"{path} cannot be read: {error.strerror}"))
         except UnicodeDecodeError as error:
