@@ -70,7 +70,10 @@ Settings = Annotated[
         metavar="KEY=VALUE", help="Settings, as train.steps=500.", autocompletion=_complete_setting
     ),
 ]
-Data = Annotated[str | None, typer.Option(metavar="DATA", help="The data; short for data.source=DATA.")]
+Data = Annotated[
+    str | None,
+    typer.Option(metavar="DATA", help="The data; short for data.source, or data.path."),
+]
 Out = Annotated[Path | None, typer.Option(metavar="PATH", help="Where to write.")]
 
 
@@ -160,6 +163,78 @@ def pretrain(
 
 
 @app.command()
+def translate(
+    first: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RECIPE|RUN",
+            help="A recipe's name or file, or a run folder.",
+            autocompletion=_complete_first,
+        ),
+    ] = None,
+    args: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE|INPUT",
+            help="Settings for a recipe; texts, files or - (the default) for a run.",
+            autocompletion=_complete_setting,
+        ),
+    ] = None,
+    data: Data = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run folder; default runs/NAME-N.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Build all, train nothing, say what it takes.")
+    ] = False,
+    require: Require = None,
+    json: Json = False,
+    nbest: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Run: the N best, a line each behind its rank.")
+    ] = None,
+    scores: Annotated[bool, typer.Option("--scores", help="Run: with the score, behind a tab.")] = False,
+    align: Annotated[
+        bool, typer.Option("--align", help="Run: with word alignment (0-0 1-2), behind a tab.")
+    ] = False,
+    beam: Annotated[int | None, typer.Option(metavar="N", min=1, help="Run: hypotheses kept.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(metavar="T", min=0, help="Run: sample; below 1 likelier, above 1 bolder.")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Run: sample from the N likeliest tokens.")
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(metavar="P", min=0, max=1, help="Run: sample from this much probability.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", min=0, help="Run: seed of the sampling.")] = None,
+) -> None:
+    """Train a translation model, or translate with a finished one.
+
+    With a recipe: train from parallel text. With a run folder: translate texts or files, a line for a line.
+
+    attn translate transformer --data FOLDER data.source=en data.target=de
+
+    attn translate runs/transformer-1 < input.txt > output.txt
+    """
+    _function("translate")(
+        first,
+        args or [],
+        data=data,
+        out=out,
+        dry_run=dry_run,
+        require=require or [],
+        nbest=nbest,
+        scores=scores,
+        align=align,
+        beam=beam,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+    )
+
+
+@app.command()
 def evaluate(
     run: Run,
     split: Annotated[
@@ -194,13 +269,29 @@ def inspect(
 
 
 @app.command()
+def export(
+    run: Run,
+    format: Annotated[str, typer.Option(metavar="hf|ctranslate2", help="Which library loads it.")] = "hf",
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A new folder; default RUN/hf, RUN/ctranslate2.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write a run as a folder for another library.
+
+    hf: transformers loads it, whatever the run. ctranslate2: for translation runs.
+    """
+    _function("export")(run, format=format, out=out)
+
+
+@app.command()
 def bench(
-    what: Annotated[str, typer.Argument(metavar="train|attention", help="What is timed.")],
+    what: Annotated[str, typer.Argument(metavar="train|attention|translate|decode", help="What is timed.")],
     settings: Settings = None,
     out: Out = None,
     json: Json = False,
 ) -> None:
-    """Time training or attention on this machine.
+    """Time training, attention, translation or its search on this machine.
 
     Other toolkits are timed beside it where they are installed.
     """

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from attncli.attention.backends import BACKENDS, reference
 from attncli.attention.backends.base import Call
 from attncli.attention.backends.choice import choose, explain
-from attncli.attention.masks import All, Causal, Mask, Window, simplify
+from attncli.attention.masks import All, Causal, Mask, Places, Window, simplify
 from attncli.attention.mechanisms.base import Mechanism
 from attncli.attention.positions.base import Bias, DenseBias
 from attncli.attention.recording import recorders
@@ -67,8 +67,14 @@ def compute(
     dropout: float,
     backend: str = "auto",
     layer: nn.Module | None = None,
+    places: Places = None,
+    prepared: bool = False,
 ) -> Tensor:
-    """:func:`attend` with everything resolved; ``layer`` is who asks, for recording."""
+    """:func:`attend` with everything resolved.
+
+    ``layer`` is who asks, for recording; ``places`` as :meth:`Mechanism.restrict`; ``prepared``: ``k`` comes
+    from :func:`prepare_keys`, so that many calls share the work.
+    """
     kind = q.device.type
     if torch.is_autocast_enabled(kind):
         dtype = torch.get_autocast_dtype(kind)
@@ -76,8 +82,8 @@ def compute(
             x.to(dtype) if x.dtype in (torch.float32, torch.bfloat16, torch.float16) else x for x in (q, k, v)
         )
         with torch.autocast(kind, enabled=False):
-            return compute(mechanism, q, k, v, mask, bias, dropout, backend, layer)
-    call = prepare(mechanism, q, k, v, mask, bias, dropout)
+            return compute(mechanism, q, k, v, mask, bias, dropout, backend, layer, places, prepared)
+    call = prepare(mechanism, q, k, v, mask, bias, dropout, places, prepared)
     recording = recorders()
     if recording:
         require(mechanism, "weights", "recording: it has no weights for each pair")
@@ -105,6 +111,8 @@ def prepare(
     mask: Mask | None,
     bias: Bias | None,
     dropout: float,
+    places: Places = None,
+    prepared: bool = False,
 ) -> Call:
     """The call for the backends; what does not fit or is not supported is a :class:`RecipeError`."""
     batch, heads, queries, _ = q.shape
@@ -129,9 +137,18 @@ def prepare(
         mask.check(batch, heads, queries, keys)
     if bias is not None:
         require(mechanism, "relative" if bias.needs_query else "bias", "such a term of the scores")
-    mask = simplify(mechanism.restrict(mask, queries, keys), queries, keys)
-    q, k, scale = mechanism.prepare(q, k)
+    mask = simplify(mechanism.restrict(mask, queries, keys, places), queries, keys)
+    if prepared:
+        q, _, scale = mechanism.prepare(q, k[:, :, :0])
+    else:
+        q, k, scale = mechanism.prepare(q, k)
     return Call(q, k, v, mask, bias, scale, dropout, mechanism)
+
+
+def prepare_keys(mechanism: Mechanism, k: Tensor) -> Tensor:
+    """Keys [B, K, Tk, D] as the scores take them, for :func:`compute` with ``prepared``."""
+    nothing = k.new_empty(k.shape[0], mechanism.heads, 0, k.shape[3])
+    return mechanism.prepare(nothing, k)[1]
 
 
 def explain_choice(

@@ -25,6 +25,9 @@ from attncli.errors import RecipeError
 DENSE_LIMIT = 2**23
 """Elements of a dense mask that is built and kept; larger ones are evaluated chunk by chunk."""
 
+Places = tuple[Tensor, Tensor] | None
+"""Where queries [B|1, Tq] and keys [B|1, Tk] stand, int64; None: keys in order, queries at their end."""
+
 _KEPT = 6  # dense forms remembered on one mask object
 
 
@@ -209,10 +212,14 @@ class Causal(Mask):
 
 
 class Window(Mask):
-    """A query sees ``left`` places before its own and ``right`` after it (None: no limit on that side)."""
+    """A query sees ``left`` places before its own and ``right`` after it (None: no limit on that side).
 
-    def __init__(self, left: int | None, right: int | None) -> None:
+    ``places`` says where queries and keys stand, for keys that are not in order.
+    """
+
+    def __init__(self, left: int | None, right: int | None, places: Places = None) -> None:
         super().__init__()
+        self.places = places
         for name, value in (("left", left), ("right", right)):
             if value is not None and value < 0:
                 raise RecipeError(f"window {name} is {value}; it must not be negative")
@@ -221,7 +228,7 @@ class Window(Mask):
 
     def allowed(self, batch: Tensor, head: Tensor, q: Tensor, k: Tensor, shift: int) -> Tensor:
         """``-left <= k - (q + shift) <= right``."""
-        away = k - (q + shift)
+        away = k - (q + shift) if self.places is None else self._between(batch, q, k)
         if self.left is None and self.right is None:
             return torch.ones_like(away, dtype=torch.bool)
         if self.left is None:
@@ -230,16 +237,25 @@ class Window(Mask):
             return away >= -self.left
         return (away >= -self.left) & (away <= self.right)
 
+    def _between(self, batch: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        """Key place minus query place."""
+        q_places, k_places = self.places
+        return k_places[_entry(k_places, batch), k] - q_places[_entry(q_places, batch), q]
+
     def key_range(self, first: int, last: int, shift: int) -> tuple[int | None, int | None]:
         """The band around the rows."""
+        if self.places is not None:
+            return None, None
         low = None if self.left is None else first + shift - self.left
         return low, None if self.right is None else last + shift + self.right
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Window) and (self.left, self.right) == (other.left, other.right)
+        if not isinstance(other, Window) or self.places is not other.places:
+            return False
+        return (self.left, self.right) == (other.left, other.right)
 
     def __hash__(self) -> int:
-        return hash((Window, self.left, self.right))
+        return hash((Window, self.left, self.right, id(self.places)))
 
 
 class Padding(Mask):
@@ -305,9 +321,16 @@ class Dense(Mask):
 
     def allowed(self, batch: Tensor, head: Tensor, q: Tensor, k: Tensor, shift: int) -> Tensor:
         """The pattern at these indices."""
-        b = batch if self.pattern.shape[0] > 1 else 0
         h = head if self.pattern.shape[1] > 1 else 0
-        return self.pattern[b, h, q, k]
+        return self.pattern[_entry(self.pattern, batch), h, q, k]
+
+    def evaluate(
+        self, batch: slice, head: slice, rows: slice, cols: slice, shift: int, device: torch.device
+    ) -> Tensor:
+        """A chunk of the pattern."""
+        b = batch if self.pattern.shape[0] > 1 else slice(None)
+        h = head if self.pattern.shape[1] > 1 else slice(None)
+        return self.pattern[b, h, rows, cols]
 
     def check(self, batch: int, heads: int, queries: int, keys: int) -> None:
         """The pattern has these sizes."""
@@ -335,10 +358,15 @@ def simplify(mask: Mask | None, queries: int, keys: int) -> Mask | None:
 def _allows_all(rule: Mask, queries: int, keys: int) -> bool:
     if isinstance(rule, Causal):
         return queries == 1
-    if isinstance(rule, Window):
+    if isinstance(rule, Window) and rule.places is None:
         left = rule.left is None or rule.left >= keys - 1
         return left and (rule.right is None or (rule.right >= keys - 1 and queries <= keys))
     return False
+
+
+def _entry(x: Tensor, batch: Tensor) -> Tensor | int:
+    """The index into the first dimension of ``x`` [B|1, ...]."""
+    return batch if x.shape[0] > 1 else 0
 
 
 def _fits(what: str, shape: torch.Size, sizes: tuple[int, ...]) -> None:

@@ -83,6 +83,8 @@ class Attention(nn.Module):
             raise RecipeError(*(f"option {key} belongs to the mechanism that was given" for key in options))
         if kv_heads != heads:
             require(mechanism, "gqa", "fewer key/value heads than query heads")
+        if context_dim is not None:
+            require(mechanism, "cross", "a context (cross attention)")
         usable = ("auto", *mechanism.support.backends)
         if backend not in usable:
             what = "cannot compute" if backend in BACKENDS else "is no backend; it cannot compute"
@@ -141,15 +143,18 @@ class Attention(nn.Module):
                 k, v = cache.append(k, v)
         else:
             k, v = held
-        bias = None
+        bias, held_places = None, None
+        k_places = places
+        if cache is not None and context is None:
+            k_places = cache.place(places, x.shape[1], x.shape[0], x.device)
+            places = None if k_places is None else k_places[:, start:]
+            held_places = None if k_places is None else (places, k_places)
         if self.position is not None:
-            k_places = places
-            if cache is not None:
-                k_places = cache.place(places, x.shape[1], x.shape[0], x.device)
-                places = None if k_places is None else k_places[:, start:]
             bias = self.position.bias(q.shape[2], k.shape[2], x.device, places, k_places)
         dropout = self.dropout if self.training else 0.0
-        y = compute(self.mechanism, q, k, v, mask, bias, dropout, self.backend, self)  # [B, H, Tq, D]
+        y = compute(  # [B, H, Tq, D]
+            self.mechanism, q, k, v, mask, bias, dropout, self.backend, self, held_places
+        )
         return self.out(y.transpose(1, 2).flatten(2))
 
     def _project(

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 
@@ -54,3 +55,14 @@ def record(model: nn.Module | None = None) -> Iterator[Recorded]:
 def recorders() -> list[Recorded]:
     """The open recordings."""
     return _active
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """What one layer computes in the context, query by query, is recorded as one entry of all queries."""
+    starts = [(recorded, len(recorded.weights)) for recorded in _active]
+    yield
+    for recorded, start in starts:
+        parts = recorded.weights[start:]
+        if parts:
+            recorded.weights[start:] = [(parts[0][0], torch.cat([weights for _, weights in parts], 2))]

@@ -27,11 +27,13 @@ class Row:
     precision: str
     direction: str
     length: int
+    batch: int
     milliseconds: float
     spread: float
     peak_mib: float
     ratio: float
-    """Time over the fastest of the plain formula and the fused kernel called directly."""
+    """Time over the faster of the plain formula and the fused kernel called directly, by lower quartiles:
+    what else runs on a machine only ever adds."""
 
 
 def plain(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
@@ -68,7 +70,7 @@ def _step(call: Callable[..., Tensor], inputs: list[Tensor], grad: Tensor, backw
 
 def measure(
     *,
-    batch: int,
+    tokens: int,
     heads: int,
     head_width: int,
     lengths: list[int],
@@ -89,6 +91,7 @@ def measure(
         for direction in directions:
             for length in lengths:
                 torch.manual_seed(seed)
+                batch = max(1, tokens // length)
                 shape = batch, heads, length, head_width
                 backward = direction == "backward"
                 inputs = [
@@ -103,17 +106,18 @@ def measure(
                     if not (name == "plain formula" and quadratic > _QUADRATIC_LIMIT)
                 }
                 timed = interleave(run, rounds=rounds, warmup=warmup, device=device)
-                direct = min(t.median for name, t in timed.items() if name != "attn")
+                direct = min(t.low for name, t in timed.items() if name != "attn")
                 rows = [
                     Row(
                         name,
                         precision,
                         direction,
                         length,
+                        batch,
                         1e3 * timing.median,
                         timing.spread,
                         peak_memory(run[name], device) / 2**20,
-                        timing.median / direct,
+                        timing.low / direct,
                     )
                     for name, timing in timed.items()
                 ]
@@ -133,7 +137,7 @@ def measure(
 
 
 def growth(rows: list[Row]) -> list[dict[str, Any]]:
-    """Fitted exponents of time and memory in the length, a case, precision and direction each."""
+    """Fitted exponents of one sequence's time and memory in its length, by case, precision and direction."""
     fits = []
     for key in dict.fromkeys((r.case, r.precision, r.direction) for r in rows):
         mine = [r for r in rows if (r.case, r.precision, r.direction) == key and r.length >= 1024]
@@ -150,8 +154,8 @@ def growth(rows: list[Row]) -> list[dict[str, Any]]:
                 "case": key[0],
                 "precision": key[1],
                 "direction": key[2],
-                "time_exponent": slope([r.milliseconds for r in mine]),
-                "memory_exponent": slope([r.peak_mib for r in mine]),
+                "time_exponent": slope([r.milliseconds / r.batch for r in mine]),
+                "memory_exponent": slope([r.peak_mib / r.batch for r in mine]),
             }
         )
     return fits

@@ -36,7 +36,12 @@ class Remote:
         self._pipe.send("step")
         return self._answer()
 
-    def _answer(self) -> float:
+    def result(self) -> Any:
+        """What the last step returned there: plain values."""
+        self._pipe.send("result")
+        return self._answer()
+
+    def _answer(self) -> Any:
         try:
             kind, value = self._pipe.recv()
         except EOFError:
@@ -53,6 +58,19 @@ class Remote:
             self._process.kill()
 
 
+def start_peers(
+    builds: dict[tuple[str, str], tuple[Any, ...]], say: Callable[[str], None], *, device: str, threads: int
+) -> dict[tuple[str, str], Remote]:
+    """A process for each (case, precision), of ``(build, *arguments)``; ``say`` hears of those that fail."""
+    peers: dict[tuple[str, str], Remote] = {}
+    for (case, precision), (build, *arguments) in builds.items():
+        try:
+            peers[case, precision] = Remote(build, *arguments, device=device, threads=threads)
+        except RuntimeError as error:
+            say(f"no {case} ({precision}) beside ours: {error}")
+    return peers
+
+
 def _serve(
     pipe: Connection,
     build: Callable[..., Callable[[], object]],
@@ -63,9 +81,13 @@ def _serve(
     try:
         torch.set_num_threads(threads)
         step = build(*arguments)
-        pipe.send(("ready", 0.0))
-        while pipe.recv() == "step":
-            pipe.send(("seconds", clock(step, torch.device(device))))
+        pipe.send(("ready", None))
+        last: list[Any] = [None]
+        while True:
+            if pipe.recv() == "result":
+                pipe.send(("result", last[0]))
+                continue
+            pipe.send(("seconds", clock(lambda: last.__setitem__(0, step()), torch.device(device))))
     except (EOFError, OSError):
         return
     except Exception as error:

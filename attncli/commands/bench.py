@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from attncli import console
+from attncli.commands import bench_translation
 from attncli.errors import RecipeError
 from attncli.recipe.loading import load_recipe
 
@@ -22,9 +23,13 @@ def main(what: str, settings: list[str], *, out: Path | None = None) -> None:
         )
     loaded = load_recipe("bench", what, settings)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own chatter
-    kind = type(loaded.recipe).__name__
-    run = {"BenchTrainRecipe": _train, "BenchAttentionRecipe": _attention}[kind]
-    report = run(loaded.recipe)
+    run = {
+        "BenchTrainRecipe": _train,
+        "BenchAttentionRecipe": _attention,
+        "BenchDecodeRecipe": bench_translation.decode,
+        "BenchTranslateRecipe": bench_translation.translate,
+    }[type(loaded.recipe).__name__]
+    report = run(loaded.recipe, _device(loaded.recipe.train))
     console.document(report)
     if out:
         _write(report, out)
@@ -41,7 +46,7 @@ def _device(settings: Any) -> Any:
     return device
 
 
-def _train(recipe: Any) -> dict[str, Any]:
+def _train(recipe: Any, device: Any) -> dict[str, Any]:
     import torch
 
     from attncli.bench import train
@@ -49,7 +54,6 @@ def _train(recipe: Any) -> dict[str, Any]:
     from attncli.bench.timing import interleave
     from attncli.training import choose_arithmetic, describe_device
 
-    device = _device(recipe.train)
     arithmetic = choose_arithmetic(recipe.train.precision, device)
     arithmetic.apply()
     console.say(f"device: {describe_device(device)}; precision {arithmetic.precision}: {arithmetic.reason}")
@@ -103,20 +107,19 @@ def _train(recipe: Any) -> dict[str, Any]:
     }
 
 
-def _attention(recipe: Any) -> dict[str, Any]:
+def _attention(recipe: Any, device: Any) -> dict[str, Any]:
     import torch
 
     from attncli.bench import attention
     from attncli.training import describe_device
 
-    device = _device(recipe.train)
     torch.manual_seed(recipe.train.seed)
     shapes, core, settings = recipe.data, recipe.model.attention, recipe.train
     rows, notes = [], []
     total = len(settings.precisions) * len(settings.directions) * len(shapes.lengths)
     with console.Progress("shapes", total=total) as bar:
         for note, measured in attention.measure(
-            batch=shapes.batch,
+            tokens=shapes.tokens,
             heads=core.heads or 8,
             head_width=recipe.model.head_width,
             lengths=shapes.lengths,

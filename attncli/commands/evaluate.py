@@ -19,18 +19,14 @@ def main(
         raise RecipeError("--split is a part of the run's own data; --data names other data: give one")
     run, loaded = open_run("evaluate", first)
     say_run(run)
-    import torch
+    from attncli.training import World, measuring
 
-    from attncli.training import World, choose_arithmetic
-
-    task, device = load_task(run, loaded, data=True)
+    task, _ = load_task(run, loaded, data=True)
     if split or data:
         task.measure_on(split=split, source=data)
-    arithmetic = choose_arithmetic(run.info.get("arithmetic", {}).get("precision", "float32"), device)
-    arithmetic.apply()
     began = time.perf_counter()
-    with torch.no_grad(), arithmetic.autocast(device):
-        metrics = task.evaluate(World.join())
+    with measuring(task.model, run):
+        metrics = task.evaluate(World.join()) | task.finals(run.path)
     what = data or split or "validation"
     present(
         {
@@ -38,6 +34,7 @@ def main(
             "on": what,
             "metrics": metrics,
             "speed": {"seconds": time.perf_counter() - began},
+            **task.notes(),
         },
         title=f"{run.name} on {what}",
     )

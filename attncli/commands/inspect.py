@@ -13,6 +13,11 @@ def main(first: str, inputs: list[str], *, out: Path | None = None) -> None:
     """Draw the attention maps of a run for each input text."""
     run, loaded = open_run("inspect", first)
     want_inputs(inputs, f"attn inspect {first} 'A sentence.'")
+    if run.info["command"] == "translate":
+        from attncli.commands.inspect_translation import inspect
+
+        inspect(run, loaded, inputs, out)
+        return
     import torch
 
     from attncli.attention import record

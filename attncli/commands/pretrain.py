@@ -11,8 +11,10 @@ from attncli.commands.shared import (
     check_metric_names,
     find_target,
     parse_requirements,
+    refuse,
     split_arguments,
 )
+from attncli.commands.trained import metric_names
 from attncli.errors import Problem, RecipeError
 from attncli.recipe.loading import load_recipe
 from attncli.recipe.pretrain import PretrainRecipe
@@ -34,22 +36,20 @@ def main(
     console.say(target.sentence)
     if target.kind == "run":
         options = {"--data": data, "--out": out, "--dry-run": dry_run, "--require": require}
-        _refuse(options, "train", f"attn evaluate {first}")
+        refuse(options, "train", f"attn evaluate {first}")
         from attncli.commands.apply_language import apply
 
         apply(target.path, args, **applying)
         return
     options = {f"--{name.replace('_', '-')}": value for name, value in applying.items()}
-    _refuse(options, "apply a run", f"attn pretrain {first} --help")
+    refuse(options, "apply a run", f"attn pretrain {first} --help")
     overrides, inputs = split_arguments(args)
     if inputs:
         what = [Problem(f"{text!r} is no setting; a recipe takes key=value") for text in inputs]
         raise RecipeError(*what, then="attn runs list")
     loaded = load_recipe("pretrain", target.name, overrides, data)
     _locate(loaded.recipe)
-    from attncli.tasks.language_metrics import metric_names
-
-    check_metric_names(requirements, metric_names(loaded.recipe))
+    check_metric_names(requirements, metric_names("pretrain", loaded.recipe))
     from attncli.commands import training
     from attncli.tasks.pretrain import PretrainTask
 
@@ -63,14 +63,3 @@ def _locate(recipe: PretrainRecipe) -> None:
         path = os.path.expanduser(text)
         if text not in ("", "builtin") and os.path.exists(path):
             setattr(section, key, os.path.abspath(path))
-
-
-def _refuse(options: dict[str, Any], purpose: str, then: str) -> None:
-    """Options that have no meaning here are errors, never ignored."""
-    given = [
-        name for name, value in options.items() if value is not None and value is not False and value != []
-    ]
-    if given:
-        raise RecipeError(
-            *(f"{name} is there to {purpose}; it has no effect here" for name in given), then=then
-        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attncli import console
 from attncli.commands.shared import check_metric_names, parse_requirements
-from attncli.commands.trained import open_run, task_class
+from attncli.commands.trained import metric_names, open_run, task_class
 from attncli.errors import RecipeError
 from attncli.recipe.presenting import to_yaml
 
@@ -39,9 +39,8 @@ def main(first: str, settings: list[str], *, require: list[str] | None = None) -
         raise RecipeError(f"{run.path} is finished after {steps} steps", then=then)
     from attncli.commands.training import run_to_end
     from attncli.ops.allocator import keep_freed_memory
-    from attncli.tasks.language_metrics import metric_names
 
-    check_metric_names(requirements, metric_names(loaded.recipe))
+    check_metric_names(requirements, metric_names(run.info["command"], loaded.recipe))
     keep_freed_memory()
     console.say(f"resuming {run.path}")
     task = task_class(run.info["command"]).build(loaded.recipe, run.path)

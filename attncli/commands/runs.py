@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from attncli import console
+from attncli.commands.compare_translations import compare_translations, show_translations
 from attncli.commands.shared import RUNS
 from attncli.errors import AttnError, CheckpointError, RecipeError
 from attncli.recipe.reading import read_file
@@ -63,7 +64,7 @@ def list_runs(folder: Path = RUNS) -> None:
 
 
 def compare(paths: list[Path]) -> None:
-    """Metrics of several runs side by side, and the settings and versions that differ."""
+    """Metrics of several runs side by side, translations of the same test sets, settings that differ."""
     if len(paths) < 2:
         raise RecipeError("two runs or more are compared", then="attn runs list")
     runs, problems = [], []
@@ -76,6 +77,10 @@ def compare(paths: list[Path]) -> None:
             problems += error.problems
     if problems:
         raise CheckpointError(*problems, then="attn runs list")
+    languages = {
+        path: str(given.get("data.target", "")) for path, (_, given) in zip(paths, runs, strict=True)
+    }
+    translated, notes = compare_translations(paths, languages)
     names = [str(path) for path in paths]
     measured = [{**run.metrics, **run.speed, "steps": run.steps, "state": run.state} for run, _ in runs]
     settings = [{**{f"versions.{k}": v for k, v in run.versions.items()}, **given} for run, given in runs]
@@ -84,12 +89,17 @@ def compare(paths: list[Path]) -> None:
         {
             "runs": [_described(run) for run, _ in runs],
             "differs": {key: [given.get(key) for given in settings] for key in differing},
+            "translations": [vars(each) for each in translated],
+            "not_compared": notes,
         }
     )
+    for note in notes:
+        console.warn(note)
     if console.json_mode():
         return
     rows = [[key, *(values.get(key) for values in measured)] for key in _union(measured)]
     console.table(["result", *names], rows, right=names)
+    show_translations(translated)
     if differing:
         rows = [[key, *(_cell(given, key) for given in settings)] for key in differing]
         console.table(["setting", *names], rows)

@@ -114,7 +114,7 @@ _OPERATORS = {
     "<": operator.lt,
 }
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
-_REQUIREMENT = re.compile(rf"\s*([a-z][\w./@-]*)\s*(>=|<=|==|>|<)\s*({_NUMBER})\s*", re.IGNORECASE)
+_REQUIREMENT = re.compile(rf"\s*(\w[\w./@-]*)\s*(>=|<=|==|>|<)\s*({_NUMBER})\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -158,12 +158,17 @@ def parse_requirements(texts: Iterable[str]) -> list[Requirement]:
 
 
 def check_metric_names(requirements: Sequence[Requirement], names: Iterable[str]) -> None:
-    """Refuse requirements on metrics that the command does not report. Before training where possible."""
+    """Refuse requirements on metrics that the command does not report. Before training where possible.
+
+    A name ``*.bleu`` stands for every test set's: ``test_2016_flickr.bleu``.
+    """
     known = sorted(names)
     problems = []
     for requirement in requirements:
-        if requirement.metric not in known:
-            near = nearest(requirement.metric, known)
+        part = requirement.metric.rpartition(".")[0]
+        possible = [name.replace("*", part) for name in known if part or not name.startswith("*.")]
+        if requirement.metric not in possible:
+            near = nearest(requirement.metric, possible)
             hint = f"did you mean {near}?" if near else f"there are {', '.join(known)}"
             problems.append(f"--require {requirement}: no metric is named {requirement.metric}; {hint}")
     if problems:
@@ -183,13 +188,15 @@ def check_requirements(requirements: Sequence[Requirement], metrics: Mapping[str
 
 
 def present(result: Mapping[str, Any], *, title: str | None = None) -> None:
-    """A result with ``metrics`` and ``speed`` (mappings): a table, or the JSON document."""
+    """A result with ``metrics``, ``speed`` and ``signatures`` (mappings): a table, or the JSON document."""
     console.document(dict(result))
     if not console.json_mode():
         rows = [
             (name, value) for part in ("metrics", "speed") for name, value in result.get(part, {}).items()
         ]
         console.table(["metric", "value"], rows, title=title, right=["value"])
+        for name, signature in result.get("signatures", {}).items():
+            console.say(f"{name}: {signature}")
 
 
 def _forgotten(command: str, what: str) -> RecipeError:
@@ -210,3 +217,14 @@ def _run_sentence(command: str, path: Path) -> str:
         what = f"{path} is a run of attn {owner}, not of attn {command}"
         raise CheckpointError(what, then=f"attn {owner} {path}")
     return f"{path} is a run of attn {command} (recipe {run.info.get('recipe')}, {run.state})"
+
+
+def refuse(options: dict[str, Any], purpose: str, then: str) -> None:
+    """Options that have no meaning here are errors, never ignored."""
+    given = [
+        name for name, value in options.items() if value is not None and value is not False and value != []
+    ]
+    if given:
+        raise RecipeError(
+            *(f"{name} is there to {purpose}; it has no effect here" for name in given), then=then
+        )

@@ -12,13 +12,17 @@ from attncli import console
 from attncli.commands import shared
 from attncli.errors import DataError, Problem, RecipeError
 from attncli.recipe.loading import LoadedRecipe, load_recipe
+from attncli.recipe.sections import Recipe
 
 if TYPE_CHECKING:
     import torch
 
     from attncli.training import RunFolder
 
-TASKS = {"pretrain": ("attncli.tasks.pretrain", "PretrainTask")}
+TASKS = {
+    "pretrain": ("attncli.tasks.pretrain", "PretrainTask"),
+    "translate": ("attncli.tasks.translate", "TranslateTask"),
+}
 """Command to module and class of its task; imported when a run is used."""
 
 
@@ -26,6 +30,18 @@ def task_class(command: str) -> Any:
     """The task of a command."""
     module, name = TASKS[command]
     return getattr(importlib.import_module(module), name)
+
+
+METRIC_NAMES = {
+    "pretrain": "attncli.tasks.language_metrics",
+    "translate": "attncli.tasks.translation_metrics",
+}
+"""Command to the module that names its metrics. No torch."""
+
+
+def metric_names(command: str, recipe: Recipe) -> list[str]:
+    """Metrics that a run of ``command`` reports."""
+    return importlib.import_module(METRIC_NAMES[command]).metric_names(recipe)
 
 
 def open_run(
@@ -38,16 +54,13 @@ def open_run(
 
 def load_task(run: RunFolder, loaded: LoadedRecipe, *, data: bool) -> tuple[Any, torch.device]:
     """The task of ``run`` with its best weights, in eval mode; with its data only where ``data``."""
-    from attncli.data.tokenizers import Tokenizer
     from attncli.ops.allocator import keep_freed_memory
     from attncli.training import load_weights, resolve_device, restore_weights, set_threads
 
     keep_freed_memory()
     weights = load_weights(run)
     kind = task_class(run.info["command"])
-    task = (
-        kind.build(loaded.recipe, run.path) if data else kind(loaded.recipe, Tokenizer.load(run.path), None)
-    )
+    task = (kind.build if data else kind.opened)(loaded.recipe, run.path)
     restore_weights(task.model, weights, f"{run.path}")
     settings = loaded.recipe.train
     device = resolve_device(settings.device)

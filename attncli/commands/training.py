@@ -15,7 +15,17 @@ from attncli.recipe.loading import LoadedRecipe
 from attncli.recipe.presenting import to_yaml
 from attncli.recipe.sections import TrainSection
 from attncli.reports.curves import draw_curves
-from attncli.training import ConsoleReporter, FitResult, RunFolder, Task, World, fit
+from attncli.training import (
+    ConsoleReporter,
+    FitResult,
+    RunFolder,
+    Task,
+    World,
+    fit,
+    load_weights,
+    measuring,
+    restore_weights,
+)
 from attncli.training.device import choose_arithmetic, describe_device, resolve_device, set_threads
 
 
@@ -66,16 +76,27 @@ def run_to_end(
     if not console.speaks():
         return result
     draw_curves(run.path)
+    metrics = result.metrics | _finals(task, run)
     stored = run.result() or {}
     present(
-        {"run": str(run.path), **stored, "metrics": result.metrics, "speed": result.speed},
+        {"run": str(run.path), **stored, "metrics": metrics, "speed": result.speed, **task.notes()},
         title=f"{run.name}: step {result.best_step:,} of {result.steps:,}",
     )
     console.say(f"run folder: {run.path} (recipe, best weights, curves.png)")
     for command in task.next_commands(run.path):
         console.say(f"next: {command}")
-    check_requirements(requirements, result.metrics)
+    check_requirements(requirements, metrics)
     return result
+
+
+def _finals(task: Task, run: RunFolder) -> dict[str, float]:
+    """Metrics of the best weights that are measured once; they go into the run's result too."""
+    restore_weights(task.model, load_weights(run), f"{run.path}")
+    with measuring(task.model, run):
+        metrics = task.finals(run.path)
+    if metrics:
+        run.add_metrics(metrics)
+    return metrics
 
 
 def _dry_run(task: Task, loaded: LoadedRecipe, device: torch.device) -> None:

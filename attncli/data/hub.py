@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attncli.data.faults import Faults, choices_hint
+from attncli.data.records import text_of
 from attncli.errors import DataError, Problem
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?(?::[\w.-]+)?")
@@ -36,12 +37,22 @@ class HubText:
         name: ``owner/name`` or ``owner/name:configuration``, or the folder.
         column: the text column.
         near: a hint at the file that may have been meant, for the message when it cannot be loaded.
+        setting: the recipe setting that the name comes from.
+        then: the command to type next.
     """
 
     verbatim = False
 
-    def __init__(self, name: str, column: str, near: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        column: str,
+        near: str = "",
+        setting: str = "data.source",
+        then: str = "attn pretrain bert --data PATH",
+    ) -> None:
         self.name, self.column, self.near = name, column, near
+        self.setting, self.then = setting, then
 
     @cached_property
     def _parts(self) -> dict[str, Any]:
@@ -61,12 +72,12 @@ class HubText:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise DataError(
                 Problem(
-                    f"data.source={self.name}: there is no such file or folder here, and no data set of that "
-                    f"name could be loaded from the hub: {reason}",
+                    f"{self.setting}={self.name}: there is no such file or folder here, and no data set of "
+                    f"that name could be loaded from the hub: {reason}",
                     hint=f"{self.near}give the path of a file or folder, or owner/name of a hub data set, "
                     "with :configuration where it has several",
                 ),
-                then="attn pretrain bert --data PATH",
+                then=self.then,
             ) from error
         parts = {}
         for split, names in _SPLITS.items():
@@ -76,7 +87,7 @@ class HubText:
         if "train" not in parts:
             raise DataError(
                 Problem(
-                    f"data.source={self.name}: no split called train; it has {', '.join(map(str, loaded))}"
+                    f"{self.setting}={self.name}: no split called train; it has {', '.join(map(str, loaded))}"
                 )
             )
         return parts
@@ -86,28 +97,26 @@ class HubText:
         """Splits there are."""
         return tuple(self._parts)
 
+    def rows(self, split: str) -> Iterator[dict[str, Any]]:
+        """The rows of a split."""
+        try:
+            yield from self._parts[split]
+        except OSError as error:
+            raise DataError(Problem(f"{self.setting}={self.name}: reading stopped: {error}")) from error
+
     def pieces(self, split: str, faults: Faults) -> Iterator[tuple[str, bool]]:
         """Every row's text as a document."""
-        try:
-            for number, row in enumerate(self._parts[split]):
-                if self.column not in row:
-                    faults.add(
-                        f"no column {self.column!r}",
-                        f"{self.name} ({split})",
-                        choices_hint(self.column, row, "columns", "data.column"),
-                    )
-                    return
-                text = row[self.column]
-                if text is None:
-                    continue
-                if not isinstance(text, str):
-                    faults.add(
-                        f"{self.column} is {type(text).__name__}, not text", f"{self.name}: row {number + 1}"
-                    )
-                elif text.strip():
-                    yield text, True
-        except OSError as error:
-            raise DataError(Problem(f"data.source={self.name}: reading stopped: {error}")) from error
+        for number, row in enumerate(self.rows(split), 1):
+            if self.column not in row:
+                faults.add(
+                    f"no column {self.column!r}",
+                    f"{self.name} ({split})",
+                    choices_hint(self.column, row, "columns", "data.column"),
+                )
+                return
+            text = text_of(row[self.column], f"{self.name}: row {number}", self.column, faults)
+            if text:
+                yield text, True
 
     def identity(self) -> list[Any]:
         """Name and revision; of a folder its fingerprints."""

@@ -39,11 +39,12 @@ SLICES = 64
 Ints = NDArray[np.int64]
 
 
-class _Shelves:
+class Shelves:
     """Which slices are on which shelf of an epoch."""
 
-    def __init__(self, slices: int) -> None:
-        self.slices, self.shelves = slices, -(-slices // SLICES)
+    def __init__(self, slices: int, each: int = SLICES) -> None:
+        """``each``: most slices of a shelf."""
+        self.slices, self.shelves = slices, -(-slices // each)
 
     def on(self, shelf: int, rng: np.random.Generator) -> tuple[Ints, np.random.Generator]:
         """Slices of a shelf and the shelf's generator; ``rng`` is the epoch's."""
@@ -99,7 +100,7 @@ class MaskedExamples:
         self.length, self.batch, self.whole = length, batch, whole
         self.paired = objective.sentences != "none"
         self._bounds = _slice_bounds(store)
-        self._shelves = _Shelves(len(self._bounds) - 1)
+        self._shelves = Shelves(len(self._bounds) - 1)
         self.shelves = self._shelves.shelves
         special = np.zeros(tokenizer.vocabulary, bool)
         special[tokenizer.special_ids] = True
@@ -239,7 +240,7 @@ class CausalExamples:
             )
         self._per_slice = max(SLICE // length, 1)
         self._most = (len(store) - 1) // length
-        self._shelves = _Shelves(-(-self._most // self._per_slice))
+        self._shelves = Shelves(-(-self._most // self._per_slice))
         self.shelves = self._shelves.shelves
 
     def plan(self, epoch: int, shelf: int, rng: np.random.Generator) -> Sequence[Any]:

@@ -101,6 +101,27 @@ class FileText:
         return text
 
 
+class HoldOut:
+    """Which of numbered items are held out: one of every ``1 / share``, at a place drawn by a fixed rule.
+
+    Args:
+        share: of the items.
+        few: how many items there are where they are fewer than ``1 / share``: then it is the last one.
+    """
+
+    def __init__(self, share: float, few: int = 0) -> None:
+        self.share, self.few = share, few
+        self._block, self._chosen = -1, few - 1
+
+    def __call__(self, number: int) -> bool:
+        """Whether item ``number`` is."""
+        if not self.few and int(number * self.share) != self._block:
+            self._block = block = int(number * self.share)
+            first, end = math.ceil(block / self.share), math.ceil((block + 1) / self.share)
+            self._chosen = first + ((block + 1) * 2654435761 % 2**32) * (end - first) // 2**32
+        return number == self._chosen
+
+
 @dataclass
 class Survey:
     """What a pass over one split found."""
@@ -165,17 +186,12 @@ class TextSource:
         return self._limited(self.origin.pieces("train", faults))
 
     def _by_document(self, split: str, faults: Faults) -> Iterator[Piece]:
-        few, number, block, chosen = self._few, -1, -1, -1
+        held_out, number, held = HoldOut(self.share, self._few), -1, False
         for text, begins in self._all(faults):
             if begins:
                 number += 1
-                if few:
-                    chosen = few - 1
-                elif int(number * self.share) != block:
-                    block = int(number * self.share)
-                    first, end = math.ceil(block / self.share), math.ceil((block + 1) / self.share)
-                    chosen = first + ((block + 1) * 2654435761 % 2**32) * (end - first) // 2**32
-            if (number == chosen) == (split == "validation"):
+                held = held_out(number)
+            if held == (split == "validation"):
                 yield text, begins
 
     def _by_characters(self, split: str, faults: Faults) -> Iterator[Piece]:

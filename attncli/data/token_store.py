@@ -43,9 +43,9 @@ class TokenStore:
         self.folder = folder
         self.characters: int = about["characters"]
         self.bytes: int = about["bytes"]
-        self.tokens = _mapped(folder / "tokens.bin", about["dtype"])
-        self.sentences = _mapped(folder / "sentences.bin", "int64")
-        self.documents = _mapped(folder / "documents.bin", "int64")
+        self.tokens = mapped(folder / "tokens.bin", about["dtype"])
+        self.sentences = mapped(folder / "sentences.bin", "int64")
+        self.documents = mapped(folder / "documents.bin", "int64")
         self.counts = np.fromfile(folder / "counts.bin", np.int64)
 
     def __len__(self) -> int:
@@ -61,7 +61,8 @@ class TokenStore:
         }
 
 
-def _mapped(path: Path, dtype: str) -> NDArray[Any]:
+def mapped(path: Path, dtype: str) -> NDArray[Any]:
+    """A file as a read-only array; an empty file cannot be mapped."""
     if path.stat().st_size == 0:
         return np.zeros(0, dtype)
     return np.memmap(path, dtype, mode="r")

@@ -235,15 +235,18 @@ def _round(entries: int) -> int:
     return entries // 64 * 64 or entries
 
 
-def _characters(texts: Iterable[str], normalizer: normalizers.Normalizer) -> list[str]:
-    """Characters after normalisation, the most frequent ``_ALPHABET``, sorted."""
+def characters(
+    texts: Iterable[str], normalizer: normalizers.Normalizer, most: int = _ALPHABET, least: int = 1
+) -> list[str]:
+    """Characters after normalisation that occur ``least`` times, the ``most`` frequent ones, sorted."""
     counts: dict[str, int] = {}
     points = _points_of(texts)
     for point in np.flatnonzero(points):
         for char in normalizer.normalize_str(chr(point)):
             if not char.isspace():
                 counts[char] = counts.get(char, 0) + int(points[point])
-    return sorted(sorted(counts, key=lambda char: (-counts[char], char))[:_ALPHABET])
+    known = [char for char in counts if counts[char] >= least]
+    return sorted(sorted(known, key=lambda char: (-counts[char], char))[:most])
 
 
 def _points_of(texts: Iterable[str]) -> NDArray[np.int64]:
@@ -259,7 +262,7 @@ def _wordpiece(section: TextTokenizer, texts: Iterable[str]) -> hf.Tokenizer:
     """WordPiece (https://arxiv.org/abs/1810.04805) with merges by frequency."""
     lower = section.lowercase
     normalizer = normalizers.BertNormalizer(lowercase=lower, strip_accents=lower)
-    alphabet = _characters(texts, normalizer)
+    alphabet = characters(texts, normalizer)
     words = hf.Tokenizer(models.WordPiece(unk_token="[UNK]"))
     words.normalizer, words.pre_tokenizer = normalizer, pre_tokenizers.BertPreTokenizer()
     # The trainer numbers ##-characters in the order of a hash table, which differs from run to run and
@@ -311,7 +314,7 @@ def _bpe(section: TextTokenizer, texts: Iterable[str]) -> hf.Tokenizer:
     """BPE over characters (https://arxiv.org/abs/1508.07909), a blank before a word being part of it."""
     fold = [normalizers.NFD(), normalizers.Lowercase(), normalizers.StripAccents()]
     first = normalizers.Sequence(fold if section.lowercase else [normalizers.NFC()])
-    alphabet = [*_characters(texts, first), "▁"]
+    alphabet = [*characters(texts, first), "▁"]
     backend = hf.Tokenizer(models.BPE(unk_token="<unk>"))
     blanks = [normalizers.Replace(hf.Regex(r"\s+"), " "), normalizers.Strip()]
     backend.normalizer = normalizers.Sequence([first, *blanks])

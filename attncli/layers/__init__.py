@@ -4,7 +4,7 @@ from attncli.layers.activations import ACTIVATIONS
 from attncli.layers.block import Block
 from attncli.layers.embeddings import TokenEmbeddings
 from attncli.layers.feed_forward import FeedForward
-from attncli.layers.initialise import initialise
+from attncli.layers.initialise import initialise, initialise_xavier
 from attncli.layers.norms import NORMS, build_norm
 from attncli.layers.stack import LayerStack
 
@@ -17,4 +17,5 @@ __all__ = [
     "TokenEmbeddings",
     "build_norm",
     "initialise",
+    "initialise_xavier",
 ]

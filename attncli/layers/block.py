@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from attncli.ops.dropout import dropout_add
@@ -10,13 +12,15 @@ from attncli.ops.dropout import dropout_add
 class Block(nn.Module):
     """Attention and a feed-forward net, each with a residual connection, dropout and a norm.
 
+    A decoder's block has ``cross_attention`` between the two, over a context.
+
     ``place="post"``: the norm follows the residual sum, as in BERT (Vaswani et al. 2017,
     https://arxiv.org/abs/1706.03762).
     ``place="pre"``: the norm stands before the sub-layer, as in GPT-2 (Xiong et al. 2020,
     https://arxiv.org/abs/2002.04745).
 
     ``attention_norm`` may be ``nn.Identity()``, where the input is already normalised. ``dropout`` acts on
-    the output of both sub-layers.
+    the output of every sub-layer.
     """
 
     def __init__(
@@ -26,6 +30,8 @@ class Block(nn.Module):
         attention_norm: nn.Module,
         feed_forward_norm: nn.Module,
         *,
+        cross_attention: nn.Module | None = None,
+        cross_attention_norm: nn.Module | None = None,
         place: str = "post",
         dropout: float = 0.0,
     ) -> None:
@@ -36,16 +42,40 @@ class Block(nn.Module):
         self.feed_forward = feed_forward
         self.attention_norm = attention_norm
         self.feed_forward_norm = feed_forward_norm
+        self.cross_attention = cross_attention
+        self.cross_attention_norm = cross_attention_norm
         self.pre = place == "pre"
         self.dropout = dropout
 
-    def forward(self, x: Tensor, mask=None, cache=None, positions: Tensor | None = None) -> Tensor:
-        """[B, T, C] to [B, T, C]; ``mask``, ``cache`` and ``positions`` as in attncli.attention.Attention."""
-        rate, training = self.dropout, self.training
+    def forward(
+        self,
+        x: Tensor,
+        mask=None,
+        cache=None,
+        positions: Tensor | None = None,
+        context: Tensor | None = None,
+        context_mask=None,
+        context_cache=None,
+    ) -> Tensor:
+        """[B, T, C] to [B, T, C]; ``mask``, ``cache`` and ``positions`` as in attncli.attention.Attention.
+
+        The context's [B, S, C'] are those of cross attention.
+        """
+        x = self._residual(
+            x,
+            self.attention_norm,
+            lambda y: self.attention(y, mask=mask, cache=cache, positions=positions),
+        )
+        if self.cross_attention is not None:
+            x = self._residual(
+                x,
+                self.cross_attention_norm,
+                lambda y: self.cross_attention(y, context, mask=context_mask, cache=context_cache),
+            )
+        return self._residual(x, self.feed_forward_norm, self.feed_forward)
+
+    def _residual(self, x: Tensor, norm: nn.Module, layer: Callable[[Tensor], Tensor]) -> Tensor:
+        """A sub-layer with what surrounds it."""
         if self.pre:
-            y = self.attention(self.attention_norm(x), mask=mask, cache=cache, positions=positions)
-            x = dropout_add(y, x, rate, training)
-            return dropout_add(self.feed_forward(self.feed_forward_norm(x)), x, rate, training)
-        y = self.attention(x, mask=mask, cache=cache, positions=positions)
-        x = self.attention_norm(dropout_add(y, x, rate, training))
-        return self.feed_forward_norm(dropout_add(self.feed_forward(x), x, rate, training))
+            return dropout_add(layer(norm(x)), x, self.dropout, self.training)
+        return norm(dropout_add(layer(x), x, self.dropout, self.training))

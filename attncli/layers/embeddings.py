@@ -22,6 +22,8 @@ class TokenEmbeddings(nn.Module):
         norm: applied to the sum, or None.
         dropout: rate after the norm.
         project_to: width of the model where it differs from the embeddings', else None.
+        scale: factor on the word embeddings; the square root of the width in Vaswani et al. 2017
+            (https://arxiv.org/abs/1706.03762).
     """
 
     def __init__(
@@ -35,9 +37,11 @@ class TokenEmbeddings(nn.Module):
         norm: nn.Module | None = None,
         dropout: float = 0.0,
         project_to: int | None = None,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.word = nn.Embedding(vocabulary, width, padding_idx=pad_id)
+        self.scale = scale
         self.position = position
         self.segment = nn.Embedding(segments, width) if segments else None
         self.norm = norm
@@ -47,18 +51,24 @@ class TokenEmbeddings(nn.Module):
             self.projection.muon = False  # part of the embeddings, which AdamW trains
 
     def forward(
-        self, tokens: Tensor, segments: Tensor | None = None, positions: Tensor | None = None
+        self,
+        tokens: Tensor,
+        segments: Tensor | None = None,
+        positions: Tensor | None = None,
+        start: int = 0,
     ) -> Tensor:
         """Tokens [B, T] to [B, T, C].
 
         ``segments`` [B, T], all 0 where absent, unused by a model without segment embeddings;
-        ``positions`` [B, T] or [T], counted from 0 where absent.
+        ``positions`` [B, T] or [T], counted from ``start`` where absent.
         """
         x = self.word(tokens)  # [B, T, E]
+        if self.scale != 1.0:
+            x = x * self.scale
         if self.segment is not None:
             x = x + (self.segment.weight[0] if segments is None else self.segment(segments))
         if self.position is not None:
-            x = self.position.embed(x, positions)
+            x = self.position.embed(x, positions, start)
         if self.norm is not None:
             x = self.norm(x)
         x = self.dropout(x)

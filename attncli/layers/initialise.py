@@ -42,3 +42,21 @@ def initialise(
             for block in stack.blocks:
                 for linear in (block.attention.out, block.feed_forward.contract):
                     draw(linear.weight, std / math.sqrt(2 * stack.depth))
+
+
+def initialise_xavier(model: nn.Module, *, embedding_std: float) -> None:
+    """Draw linear layers Xavier-uniform (Glorot and Bengio 2010,
+    https://proceedings.mlr.press/v9/glorot10a.html) and embeddings normal; biases are zero.
+
+    Queries, keys and values that are one matrix count as one, which makes them smaller by the square
+    root of two: with norms after the sums this trains from the first step on.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=embedding_std)
+            if module.padding_idx is not None:
+                nn.init.zeros_(module.weight[module.padding_idx].detach())

@@ -58,19 +58,21 @@ class LayerStack(nn.Module):
         local_mask=None,
         caches: Sequence | None = None,
         positions: Tensor | None = None,
+        context: Tensor | None = None,
+        context_mask=None,
+        context_caches: Sequence | None = None,
     ) -> Tensor:
         """[B, T, C] to [B, T, C].
 
-        ``caches``: one key/value cache a layer. Masks and ``positions`` as
-        :class:`attncli.attention.Attention`.
+        ``caches``, ``context_caches``: one key/value cache a layer, of self and of cross attention. Masks,
+        ``positions`` and ``context`` [B, S, C'] as :class:`attncli.attention.Attention`.
         """
         recompute = self.checkpointing and self.training and caches is None
         for index in range(self.depth):
             chosen = local_mask if index in self.local else mask
             cache = None if caches is None else caches[index]
+            context_cache = None if context_caches is None else context_caches[index]
             block = self.block(index)
-            if recompute:
-                x = checkpoint(block, x, chosen, cache, positions, use_reentrant=False)
-            else:
-                x = block(x, chosen, cache, positions)
+            inputs = (x, chosen, cache, positions, context, context_mask, context_cache)
+            x = checkpoint(block, *inputs, use_reentrant=False) if recompute else block(*inputs)
         return x if self.norm is None else self.norm(x)

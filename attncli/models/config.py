@@ -48,6 +48,10 @@ class TransformerConfig:
     """Factorised embeddings of this width, projected to ``width``."""
     embedding_norm: bool = True
     share_layers: bool = False
+    embedding_scale: float = 1.0
+    """Factor on the word embeddings."""
+    sinusoidal_halves: bool = False
+    """Sinusoidal positions with all sines before all cosines, not in turn."""
     init_cutoff: float | None = 2.0
     """Standard deviations where initial weights are cut; None is nowhere."""
     init_scale_residual: bool = False
@@ -56,6 +60,11 @@ class TransformerConfig:
     def head_dim(self) -> int:
         """Features of one head."""
         return self.width // self.heads
+
+    @property
+    def cross_mechanism(self) -> str:
+        """Mechanism of cross attention: a window has no meaning across two sequences, the others do."""
+        return "scaled_dot" if self.mechanism == "window" else self.mechanism
 
     @property
     def local_layers(self) -> tuple[int, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -100,10 +99,7 @@ class CausalLM(nn.Module):
         ):
             if rule is not None:
                 mask, local = mask & rule, local and local & rule
-        places = positions
-        if positions is None and cache is not None and cache.length:  # attention counts along its keys itself
-            places = torch.arange(cache.length, cache.length + tokens.shape[1], device=tokens.device)  # [T]
-        x = self.embeddings(tokens, None, places)  # [B, T, C]
+        x = self.embeddings(tokens, None, positions, 0 if cache is None else cache.length)  # [B, T, C]
         x = self.stack(x, mask, local, None if cache is None else cache.layers, positions)
         if last:
             x = x[:, -1:]

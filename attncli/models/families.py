@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from attncli.errors import Problem, RecipeError
-from attncli.models.config import DecoderConfig, EncoderConfig
+from attncli.models.config import DecoderConfig, EncoderConfig, TransformerConfig
 from attncli.models.sizes import SIZES
 from attncli.recipe.pretrain import LanguageModel
 
@@ -98,7 +98,7 @@ def resolve(
     }
     if section.family == "gpt":
         config: EncoderConfig | DecoderConfig = DecoderConfig(**values)
-        problems = _problems(config)
+        problems = broken_rules(config)
         if pair:
             problems.append(
                 Problem("model.family=gpt has no sentence objective", hint="it sees only the left")
@@ -107,13 +107,13 @@ def resolve(
         if pair:
             values["segments"] = 2
         config = EncoderConfig(**values, pair=pair)
-        problems = _problems(config)
+        problems = broken_rules(config)
     if problems:
         raise RecipeError(*problems)
     return config
 
 
-def _problems(config: EncoderConfig | DecoderConfig) -> list[Problem]:
+def broken_rules(config: TransformerConfig) -> list[Problem]:
     """Rules across dimensions that are broken."""
     found: list[Problem] = []
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from attncli.models.config import DecoderConfig, EncoderConfig
+from attncli.models.config import DecoderConfig, EncoderConfig, TransformerConfig
+from attncli.models.translation import Seq2SeqConfig, TranslationConfig, build_translation
 
 _GATED = ("swiglu", "geglu")
 
@@ -61,18 +62,6 @@ def model_flops(
     tokens = config.length if tokens is None else tokens
     predicted = tokens if predicted is None else predicted
     width, words = config.width, config.word_width
-    kv_width = (config.kv_heads or config.heads) * config.head_dim
-    layer_projections = 2 * tokens * width * (2 * width + 2 * kv_width)
-    layer_feed_forward = 2 * tokens * width * config.intermediate * (3 if config.activation in _GATED else 2)
-
-    causal = isinstance(config, DecoderConfig)
-    pairs = 0
-    for index in range(config.layers):
-        reach = config.local_window if index in config.local_layers else None
-        if config.mechanism == "window":
-            reach = min(config.window or tokens, tokens if reach is None else reach)
-        pairs += tokens * (tokens if reach is None else min(tokens, reach + 1 if causal else 2 * reach + 1))
-
     head = 2 * predicted * words * config.vocabulary
     if config.embedding_width is not None:
         head += 2 * tokens * words * width
@@ -84,22 +73,57 @@ def model_flops(
         head += 2 * predicted * width * words
     elif config.embedding_width is not None:
         head += 2 * predicted * (width - words) * config.vocabulary
+    return _blocks(config, tokens, causal=isinstance(config, DecoderConfig), head=round(head))
+
+
+def translation_flops(
+    config: Seq2SeqConfig, *, source: float, target: float, predicted: float | None = None
+) -> Flops:
+    """Operations of a forward pass over one pair of ``source`` and ``target`` tokens.
+
+    ``predicted``: positions whose logits are computed, on average; all of the target's where it is None.
+    """
+    encoder, decoder = config.encoder, config.decoder
+    read = _blocks(encoder, source, causal=False)
+    write = _blocks(decoder, target, causal=True)
+    width, kv_width = decoder.width, (decoder.kv_heads or decoder.heads) * decoder.head_dim
+    crossed = 2 * width * (2 * target * width + 2 * source * kv_width)
+    predicted = target if predicted is None else predicted
     return Flops(
-        projections=config.layers * layer_projections,
-        attention=4 * pairs * width,
-        feed_forward=config.layers * layer_feed_forward,
-        head=round(head),
+        projections=round(read.projections + write.projections + decoder.layers * crossed),
+        attention=round(read.attention + write.attention + decoder.layers * 4 * target * source * width),
+        feed_forward=round(read.feed_forward + write.feed_forward),
+        head=round(2 * predicted * width * config.target_vocabulary),
     )
 
 
-def count_parameters(config: EncoderConfig | DecoderConfig) -> Parameters:
+def _blocks(config: TransformerConfig, tokens: float, *, causal: bool, head: int = 0) -> Flops:
+    """Operations of a stack of blocks over ``tokens``, cross attention left out."""
+    width, kv_width = config.width, (config.kv_heads or config.heads) * config.head_dim
+    feed_forward = 2 * tokens * width * config.intermediate * (3 if config.activation in _GATED else 2)
+    pairs = 0.0
+    for index in range(config.layers):
+        reach = config.local_window if index in config.local_layers else None
+        if config.mechanism == "window":
+            reach = min(config.window or tokens, tokens if reach is None else reach)
+        pairs += tokens * (tokens if reach is None else min(tokens, reach + 1 if causal else 2 * reach + 1))
+    return Flops(
+        projections=round(config.layers * 2 * tokens * width * (2 * width + 2 * kv_width)),
+        attention=round(4 * pairs * width),
+        feed_forward=round(config.layers * feed_forward),
+        head=head,
+    )
+
+
+def count_parameters(config: EncoderConfig | DecoderConfig | TranslationConfig) -> Parameters:
     """Trainable weights of the model, those of the position scheme and the mechanism included."""
     import torch
 
     from attncli.models.build import build_model
 
+    build = build_translation if isinstance(config, TranslationConfig) else build_model
     with torch.device("meta"):
-        model = build_model(config)
+        model = build(config)
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     kinds = ("embeddings.word.", "embeddings.position.", "embeddings.segment.")
     return Parameters(

@@ -6,19 +6,19 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from attncli.errors import CheckpointError, Problem, RecipeError
 from attncli.models.build import build_model
 from attncli.models.config import DecoderConfig, EncoderConfig
 from attncli.models.decoder import CausalLM
 from attncli.models.encoder import MaskedLM
-from attncli.models.huggingface_names import weight_names
+from attncli.models.huggingface_names import Entry, weight_names
 
 _ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
 # Buffers, and copies of tied weights, that some versions of transformers wrote into the file.
@@ -29,9 +29,11 @@ _TIED = re.compile(
 )
 
 Raw = dict[str, Any]
+Model = TypeVar("Model", bound=nn.Module)
 
 
-def _activation(raw: Raw, key: str) -> str:
+def read_activation(raw: Raw, key: str) -> str:
+    """Our name of an activation function."""
     if raw[key] not in _ACTIVATIONS:
         raise CheckpointError(
             f"activation {raw[key]!r} ({key}) is not supported: there are {', '.join(_ACTIVATIONS)}"
@@ -39,7 +41,7 @@ def _activation(raw: Raw, key: str) -> str:
     return _ACTIVATIONS[raw[key]]
 
 
-def _require(raw: Raw, **expected: Any) -> None:
+def require_settings(raw: Raw, **expected: Any) -> None:
     """Settings that would change the result and that our models do not have."""
     wrong = [
         Problem(f"{key}={raw[key]!r} is not supported", hint=f"only {value!r} is")
@@ -52,8 +54,8 @@ def _require(raw: Raw, **expected: Any) -> None:
 
 def _encoder(raw: Raw, architecture: str) -> Raw:
     """Values that BERT, RoBERTa and ALBERT share."""
-    _require(raw, is_decoder=False, add_cross_attention=False, position_embedding_type="absolute")
-    activation = _activation(raw, "hidden_act")
+    require_settings(raw, is_decoder=False, add_cross_attention=False, position_embedding_type="absolute")
+    activation = read_activation(raw, "hidden_act")
     return {
         "vocabulary": raw["vocab_size"],
         "pad_id": raw.get("pad_token_id"),
@@ -90,13 +92,15 @@ def _roberta(raw: Raw, architecture: str) -> EncoderConfig:
 
 
 def _albert(raw: Raw, architecture: str) -> EncoderConfig:
-    _require(raw, num_hidden_groups=1, inner_group_num=1)
+    require_settings(raw, num_hidden_groups=1, inner_group_num=1)
     values = _encoder(raw, architecture)
     return EncoderConfig(**values, embedding_width=raw["embedding_size"], share_layers=True)
 
 
 def _gpt2(raw: Raw, architecture: str) -> DecoderConfig:
-    _require(raw, scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False, add_cross_attention=False)
+    require_settings(
+        raw, scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False, add_cross_attention=False
+    )
     return DecoderConfig(
         vocabulary=raw["vocab_size"],
         pad_id=None,  # GPT-2 has no padding word; where one is named, its embedding is as any other
@@ -105,7 +109,7 @@ def _gpt2(raw: Raw, architecture: str) -> DecoderConfig:
         width=raw["n_embd"],
         intermediate=raw.get("n_inner") or 4 * raw["n_embd"],
         heads=raw["n_head"],
-        activation=_activation(raw, "activation_function"),
+        activation=read_activation(raw, "activation_function"),
         dropout=raw["resid_pdrop"],
         attention_dropout=raw["attn_pdrop"],
         norm_epsilon=raw["layer_norm_epsilon"],
@@ -115,7 +119,7 @@ def _gpt2(raw: Raw, architecture: str) -> DecoderConfig:
 
 def _modernbert(raw: Raw, architecture: str) -> EncoderConfig:
     bias = raw["attention_bias"]
-    _require(
+    require_settings(
         raw, mlp_bias=bias, norm_bias=bias, classifier_bias=bias, decoder_bias=True, hidden_activation="gelu"
     )
     layers = raw["num_hidden_layers"]
@@ -123,7 +127,7 @@ def _modernbert(raw: Raw, architecture: str) -> EncoderConfig:
     every = raw.get("global_attn_every_n_layers") or 3
     if kinds is not None:
         every = next((i for i in range(1, layers) if kinds[i] == "full_attention"), layers)
-        _require(
+        require_settings(
             {"layer_types": kinds},
             layer_types=["sliding_attention" if i % every else "full_attention" for i in range(layers)],
         )
@@ -132,7 +136,7 @@ def _modernbert(raw: Raw, architecture: str) -> EncoderConfig:
         "sliding_attention": {"rope_theta": raw.get("local_rope_theta", 10_000.0)},
     }
     for kind in rope.values():
-        _require(kind, rope_type="default")
+        require_settings(kind, rope_type="default")
     return EncoderConfig(
         vocabulary=raw["vocab_size"],
         pad_id=raw.get("pad_token_id"),
@@ -152,7 +156,7 @@ def _modernbert(raw: Raw, architecture: str) -> EncoderConfig:
         norm_epsilon=raw["norm_eps"],
         first_norm=False,
         activation="geglu",
-        head_activation=_activation(raw, "classifier_activation"),
+        head_activation=read_activation(raw, "classifier_activation"),
         bias=bias,
         segments=0,
         tie_embeddings=raw.get("tie_word_embeddings", True),
@@ -178,7 +182,7 @@ def read_config(folder: str | Path) -> tuple[str, EncoderConfig | DecoderConfig]
         CheckpointError: no or a damaged ``config.json``, or a model that is none of ours.
     """
     path = Path(folder) / "config.json"
-    raw = _read_json(path)
+    raw = read_json(path)
     architecture = (raw.get("architectures") or ["none"])[0]
     if architecture not in _ARCHITECTURES:
         raise CheckpointError(
@@ -209,7 +213,7 @@ def load_huggingface(folder: str | Path) -> MaskedLM | CausalLM:
     """
     folder = Path(folder)
     model_type, config = read_config(folder)
-    tensors = {_modern(name, model_type): tensor for name, tensor in _read_tensors(folder).items()}
+    tensors = {_modern(name, model_type): tensor for name, tensor in read_safetensors(folder).items()}
     if (
         not config.tie_embeddings
     ):  # the output layer's own bias; older files have it under the head's name only
@@ -217,10 +221,24 @@ def load_huggingface(folder: str | Path) -> MaskedLM | CausalLM:
         for name, head in heads.items():
             tensors.setdefault(name, tensors[head])
             del tensors[head]
-    entries = weight_names(model_type, config)
+    tied = _TIED if config.tie_embeddings else None
+    return fill(lambda: build_model(config), weight_names(model_type, config), tensors, folder, tied)
+
+
+def fill(
+    build: Callable[[], Model],
+    entries: list[Entry],
+    tensors: dict[str, Tensor],
+    folder: Path,
+    copies: re.Pattern[str] | None = None,
+) -> Model:
+    """The model that ``build`` makes, with the weights that ``entries`` find among ``tensors``.
+
+    ``copies``: names that may repeat a tied weight. Raises CheckpointError with all that does not fit.
+    """
     try:
         with torch.device("meta"):
-            model = build_model(config)
+            model = build()
     except (RecipeError, TypeError, RuntimeError, ZeroDivisionError) as error:
         raise CheckpointError(
             Problem(f"its settings make no model: {error}", where=str(folder / "config.json"))
@@ -245,12 +263,12 @@ def load_huggingface(folder: str | Path) -> MaskedLM | CausalLM:
         state[entry.ours] = weight
     known = {name for entry in entries for name in entry.theirs}
     extra = sorted(name for name in tensors if name not in known and not _IGNORED.search(name))
-    if config.tie_embeddings:
-        extra = [name for name in extra if not _TIED.match(name)]
+    if copies is not None:
+        extra = [name for name in extra if not copies.match(name)]
     problems += [f"{name} is not part of the model" for name in extra]
     if problems:
         raise CheckpointError(*(Problem(what, where=str(folder)) for what in problems))
-    fresh = build_model(config)  # also fills the tables that are computed, not stored
+    fresh = build()  # also fills the tables that are computed, not stored
     fresh.load_state_dict(state)
     return fresh
 
@@ -264,7 +282,8 @@ def _modern(name: str, model_type: str) -> str:
     return name
 
 
-def _read_json(path: Path) -> Raw:
+def read_json(path: Path) -> Raw:
+    """A JSON object; CheckpointError where it is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -280,13 +299,13 @@ def _read_json(path: Path) -> Raw:
     return value
 
 
-def _read_tensors(folder: Path) -> dict[str, Tensor]:
+def read_safetensors(folder: Path) -> dict[str, Tensor]:
     """Every tensor of the folder's safetensors, by name."""
     index = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").is_file():
         files = ["model.safetensors"]
     elif index.is_file():
-        listed = _read_json(index).get("weight_map")
+        listed = read_json(index).get("weight_map")
         if not isinstance(listed, dict) or any(Path(str(name)).name != name for name in listed.values()):
             raise CheckpointError(Problem("weight_map does not list files of this folder", where=str(index)))
         files = sorted(set(listed.values()))

@@ -40,16 +40,16 @@ class Entry:
         }
 
 
-def _pair(ours: str, theirs: str, *, bias: bool = True, transposed: bool = False) -> list[Entry]:
+def weight_and_bias(ours: str, theirs: str, *, bias: bool = True, transposed: bool = False) -> list[Entry]:
     """A module's weight and, where it has one, bias."""
     found = [Entry(f"{ours}.weight", (f"{theirs}.weight",), transposed)]
     return [*found, Entry(f"{ours}.bias", (f"{theirs}.bias",))] if bias else found
 
 
-def _qkv(ours: str, theirs: str) -> list[Entry]:
+def three_as_one(ours: str, theirs: str, parts: tuple[str, ...] = ("query", "key", "value")) -> list[Entry]:
     """Three projections that are one of ours."""
     return [
-        Entry(f"{ours}.{kind}", tuple(f"{theirs}.{part}.{kind}" for part in ("query", "key", "value")))
+        Entry(f"{ours}.{kind}", tuple(f"{theirs}.{part}.{kind}" for part in parts))
         for kind in ("weight", "bias")
     ]
 
@@ -59,7 +59,7 @@ def _embeddings(theirs: str, config: EncoderConfig, skip: int = 0) -> list[Entry
     found = [
         Entry(f"{ours}.word.weight", (f"{theirs}.word_embeddings.weight",)),
         Entry(f"{ours}.position.weight", (f"{theirs}.position_embeddings.weight",), skip=skip),
-        *_pair(f"{ours}.norm", f"{theirs}.LayerNorm"),
+        *weight_and_bias(f"{ours}.norm", f"{theirs}.LayerNorm"),
     ]
     if config.segments:
         found.append(Entry(f"{ours}.segment.weight", (f"{theirs}.token_type_embeddings.weight",)))
@@ -70,12 +70,12 @@ def _bert_body(root: str, config: EncoderConfig, skip: int = 0) -> list[Entry]:
     found = _embeddings(f"{root}.embeddings", config, skip)
     for index in range(config.layers):
         ours, theirs = f"encoder.stack.blocks.{index}", f"{root}.encoder.layer.{index}"
-        found += _qkv(f"{ours}.attention.qkv", f"{theirs}.attention.self")
-        found += _pair(f"{ours}.attention.out", f"{theirs}.attention.output.dense")
-        found += _pair(f"{ours}.attention_norm", f"{theirs}.attention.output.LayerNorm")
-        found += _pair(f"{ours}.feed_forward.expand", f"{theirs}.intermediate.dense")
-        found += _pair(f"{ours}.feed_forward.contract", f"{theirs}.output.dense")
-        found += _pair(f"{ours}.feed_forward_norm", f"{theirs}.output.LayerNorm")
+        found += three_as_one(f"{ours}.attention.qkv", f"{theirs}.attention.self")
+        found += weight_and_bias(f"{ours}.attention.out", f"{theirs}.attention.output.dense")
+        found += weight_and_bias(f"{ours}.attention_norm", f"{theirs}.attention.output.LayerNorm")
+        found += weight_and_bias(f"{ours}.feed_forward.expand", f"{theirs}.intermediate.dense")
+        found += weight_and_bias(f"{ours}.feed_forward.contract", f"{theirs}.output.dense")
+        found += weight_and_bias(f"{ours}.feed_forward_norm", f"{theirs}.output.LayerNorm")
     return found
 
 
@@ -91,18 +91,20 @@ def _output(theirs: str, config: EncoderConfig) -> list[Entry]:
 
 def _bert(config: EncoderConfig) -> list[Entry]:
     found = _bert_body("bert", config)
-    found += _pair("transform", "cls.predictions.transform.dense")
-    found += _pair("norm", "cls.predictions.transform.LayerNorm")
+    found += weight_and_bias("transform", "cls.predictions.transform.dense")
+    found += weight_and_bias("norm", "cls.predictions.transform.LayerNorm")
     found += _output("cls.predictions", config)
     if config.pair:
-        found += _pair("pooler", "bert.pooler.dense") + _pair("pair", "cls.seq_relationship")
+        found += weight_and_bias("pooler", "bert.pooler.dense") + weight_and_bias(
+            "pair", "cls.seq_relationship"
+        )
     return found
 
 
 def _roberta(config: EncoderConfig) -> list[Entry]:
     # Their positions start behind the padding id: rows 0 .. pad_id of the table are never used.
     found = _bert_body("roberta", config, skip=(config.pad_id or 0) + 1)
-    found += _pair("transform", "lm_head.dense") + _pair("norm", "lm_head.layer_norm")
+    found += weight_and_bias("transform", "lm_head.dense") + weight_and_bias("norm", "lm_head.layer_norm")
     found += _output("lm_head", config)
     return found
 
@@ -110,17 +112,21 @@ def _roberta(config: EncoderConfig) -> list[Entry]:
 def _albert(config: EncoderConfig) -> list[Entry]:
     ours, theirs = "encoder.stack.blocks.0", "albert.encoder.albert_layer_groups.0.albert_layers.0"
     found = _embeddings("albert.embeddings", config)
-    found += _pair("encoder.embeddings.projection", "albert.encoder.embedding_hidden_mapping_in")
-    found += _qkv(f"{ours}.attention.qkv", f"{theirs}.attention")
-    found += _pair(f"{ours}.attention.out", f"{theirs}.attention.dense")
-    found += _pair(f"{ours}.attention_norm", f"{theirs}.attention.LayerNorm")
-    found += _pair(f"{ours}.feed_forward.expand", f"{theirs}.ffn")
-    found += _pair(f"{ours}.feed_forward.contract", f"{theirs}.ffn_output")
-    found += _pair(f"{ours}.feed_forward_norm", f"{theirs}.full_layer_layer_norm")
-    found += _pair("transform", "predictions.dense") + _pair("norm", "predictions.LayerNorm")
+    found += weight_and_bias("encoder.embeddings.projection", "albert.encoder.embedding_hidden_mapping_in")
+    found += three_as_one(f"{ours}.attention.qkv", f"{theirs}.attention")
+    found += weight_and_bias(f"{ours}.attention.out", f"{theirs}.attention.dense")
+    found += weight_and_bias(f"{ours}.attention_norm", f"{theirs}.attention.LayerNorm")
+    found += weight_and_bias(f"{ours}.feed_forward.expand", f"{theirs}.ffn")
+    found += weight_and_bias(f"{ours}.feed_forward.contract", f"{theirs}.ffn_output")
+    found += weight_and_bias(f"{ours}.feed_forward_norm", f"{theirs}.full_layer_layer_norm")
+    found += weight_and_bias("transform", "predictions.dense") + weight_and_bias(
+        "norm", "predictions.LayerNorm"
+    )
     found += _output("predictions", config)
     if config.pair:
-        found += _pair("pooler", "albert.pooler") + _pair("pair", "sop_classifier.classifier")
+        found += weight_and_bias("pooler", "albert.pooler") + weight_and_bias(
+            "pair", "sop_classifier.classifier"
+        )
     return found
 
 
@@ -128,16 +134,16 @@ def _gpt2(config: DecoderConfig) -> list[Entry]:
     found = [
         Entry("embeddings.word.weight", ("transformer.wte.weight",)),
         Entry("embeddings.position.weight", ("transformer.wpe.weight",)),
-        *_pair("stack.norm", "transformer.ln_f"),
+        *weight_and_bias("stack.norm", "transformer.ln_f"),
     ]
     for index in range(config.layers):
         ours, theirs = f"stack.blocks.{index}", f"transformer.h.{index}"
-        found += _pair(f"{ours}.attention.qkv", f"{theirs}.attn.c_attn", transposed=True)
-        found += _pair(f"{ours}.attention.out", f"{theirs}.attn.c_proj", transposed=True)
-        found += _pair(f"{ours}.attention_norm", f"{theirs}.ln_1")
-        found += _pair(f"{ours}.feed_forward.expand", f"{theirs}.mlp.c_fc", transposed=True)
-        found += _pair(f"{ours}.feed_forward.contract", f"{theirs}.mlp.c_proj", transposed=True)
-        found += _pair(f"{ours}.feed_forward_norm", f"{theirs}.ln_2")
+        found += weight_and_bias(f"{ours}.attention.qkv", f"{theirs}.attn.c_attn", transposed=True)
+        found += weight_and_bias(f"{ours}.attention.out", f"{theirs}.attn.c_proj", transposed=True)
+        found += weight_and_bias(f"{ours}.attention_norm", f"{theirs}.ln_1")
+        found += weight_and_bias(f"{ours}.feed_forward.expand", f"{theirs}.mlp.c_fc", transposed=True)
+        found += weight_and_bias(f"{ours}.feed_forward.contract", f"{theirs}.mlp.c_proj", transposed=True)
+        found += weight_and_bias(f"{ours}.feed_forward_norm", f"{theirs}.ln_2")
     if not config.tie_embeddings:
         found.append(Entry("decoder.weight", ("lm_head.weight",)))
     return found
@@ -147,21 +153,21 @@ def _modernbert(config: EncoderConfig) -> list[Entry]:
     bias = config.bias
     found = [
         Entry("encoder.embeddings.word.weight", ("model.embeddings.tok_embeddings.weight",)),
-        *_pair("encoder.embeddings.norm", "model.embeddings.norm", bias=bias),
-        *_pair("encoder.stack.norm", "model.final_norm", bias=bias),
-        *_pair("transform", "head.dense", bias=bias),
-        *_pair("norm", "head.norm", bias=bias),
+        *weight_and_bias("encoder.embeddings.norm", "model.embeddings.norm", bias=bias),
+        *weight_and_bias("encoder.stack.norm", "model.final_norm", bias=bias),
+        *weight_and_bias("transform", "head.dense", bias=bias),
+        *weight_and_bias("norm", "head.norm", bias=bias),
         Entry("bias", ("decoder.bias",)),
     ]
     for index in range(config.layers):
         ours, theirs = f"encoder.stack.blocks.{index}", f"model.layers.{index}"
-        found += _pair(f"{ours}.attention.qkv", f"{theirs}.attn.Wqkv", bias=bias)
-        found += _pair(f"{ours}.attention.out", f"{theirs}.attn.Wo", bias=bias)
-        found += _pair(f"{ours}.feed_forward.expand", f"{theirs}.mlp.Wi", bias=bias)
-        found += _pair(f"{ours}.feed_forward.contract", f"{theirs}.mlp.Wo", bias=bias)
-        found += _pair(f"{ours}.feed_forward_norm", f"{theirs}.mlp_norm", bias=bias)
+        found += weight_and_bias(f"{ours}.attention.qkv", f"{theirs}.attn.Wqkv", bias=bias)
+        found += weight_and_bias(f"{ours}.attention.out", f"{theirs}.attn.Wo", bias=bias)
+        found += weight_and_bias(f"{ours}.feed_forward.expand", f"{theirs}.mlp.Wi", bias=bias)
+        found += weight_and_bias(f"{ours}.feed_forward.contract", f"{theirs}.mlp.Wo", bias=bias)
+        found += weight_and_bias(f"{ours}.feed_forward_norm", f"{theirs}.mlp_norm", bias=bias)
         if index:
-            found += _pair(f"{ours}.attention_norm", f"{theirs}.attn_norm", bias=bias)
+            found += weight_and_bias(f"{ours}.attention_norm", f"{theirs}.attn_norm", bias=bias)
     if not config.tie_embeddings:
         found.append(Entry("decoder.weight", ("decoder.weight",)))
     return found

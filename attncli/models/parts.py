@@ -30,22 +30,26 @@ def _position(config: TransformerConfig, width: int, **options) -> nn.Module | N
 def build_embeddings(config: TransformerConfig, *, segments: int = 0) -> TokenEmbeddings:
     """Word, position and segment embeddings; projected to the model's width where they are narrower."""
     width = config.word_width
+    halves = {"halves": True} if config.position == "sinusoidal" and config.sinusoidal_halves else {}
     return TokenEmbeddings(
         config.vocabulary,
         width,
         pad_id=config.pad_id,
-        position=_position(config, width) if config.position in _ABSOLUTE else None,
+        position=_position(config, width, **halves) if config.position in _ABSOLUTE else None,
         segments=segments,
         norm=_norm(config, width) if config.embedding_norm else None,
         dropout=config.dropout,
         project_to=None if config.embedding_width is None else config.width,
+        scale=config.embedding_scale,
     )
 
 
-def build_stack(config: TransformerConfig, *, causal: bool) -> LayerStack:
+def build_stack(config: TransformerConfig, *, causal: bool, cross: bool = False) -> LayerStack:
     """The blocks, and the norm after the last one that a pre-norm stack needs.
 
     ``causal``: whether the masks will be, so that relative positions have no use for the right side.
+    ``cross``: each block attends to a context too, as wide as the model, with the same heads and with
+    ``config.cross_mechanism``; relative positions act in self attention only.
     """
     local = frozenset(config.local_layers)
     inside = config.position not in (*_ABSOLUTE, "none")
@@ -64,28 +68,33 @@ def build_stack(config: TransformerConfig, *, causal: bool) -> LayerStack:
             shared[base] = _position(config, config.width, **options.get(config.position, {}))
         return shared[base]
 
-    def block(index: int) -> Block:
-        options = {name: value for name in ("window", "topk") if (value := getattr(config, name)) is not None}
-        attention = Attention(
+    def attention(mechanism: str, context: int | None = None, position: nn.Module | None = None) -> Attention:
+        option = {mechanism: getattr(config, mechanism)} if mechanism in ("window", "topk") else {}
+        return Attention(
             config.width,
+            context,
             heads=config.heads,
             kv_heads=config.kv_heads,
-            mechanism=config.mechanism,
-            position=position(index),
+            mechanism=mechanism,
+            position=position,
             bias=config.bias,
             dropout=config.attention_dropout,
             qk_norm=config.qk_norm,
             backend=config.backend,
-            **options,
+            **option,
         )
+
+    def block(index: int) -> Block:
         normed = index == 0 and config.norm == "pre" and not config.first_norm
         return Block(
-            attention,
+            attention(config.mechanism, position=position(index)),
             FeedForward(config.width, config.intermediate, activation=config.activation, bias=config.bias),
             nn.Identity() if normed else _norm(config, config.width),
             _norm(config, config.width),
             place=config.norm,
             dropout=config.dropout,
+            cross_attention=attention(config.cross_mechanism, config.width) if cross else None,
+            cross_attention_norm=_norm(config, config.width) if cross else None,
         )
 
     blocks = [block(index) for index in range(1 if config.share_layers else config.layers)]

@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from attncli.recipe.pretrain import LanguageModel, PretrainTrain
-from attncli.recipe.sections import AttentionSection, Recipe, Section
+from attncli.recipe.sections import AttentionSection, Recipe, Rule, Section
+from attncli.recipe.translate import Search, TransformerModel, TranslateTrain
 
 
 class BenchTokens(Section):
@@ -40,8 +41,8 @@ class BenchTrainRecipe(Recipe):
 class BenchShapes(Section):
     """``data`` of bench attention: the shapes."""
 
-    batch: int = Field(8, ge=1)
-    """Sequences at once."""
+    tokens: int = Field(4096, ge=1)
+    """Tokens in one call: so many sequences at once as make them up, one at least."""
     lengths: list[int] = Field([128, 256, 512, 1024, 2048, 4096], min_length=1)
     """Tokens in a sequence."""
     causal: bool = False
@@ -56,13 +57,9 @@ class BenchHeads(Section):
     attention: AttentionSection = AttentionSection(heads=8, position="none")
 
 
-class BenchDevice(Section):
-    """``train`` of bench attention: where and in which precisions."""
+class BenchMachine(Section):
+    """``train`` of bench decode: where."""
 
-    precisions: list[Literal["float32", "bf16"]] = Field(["float32"], min_length=1)
-    """Types of the inputs."""
-    directions: list[Literal["forward", "backward"]] = Field(["forward", "backward"], min_length=1)
-    """forward alone without gradients; backward is forward and backward together."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 ..."""
     threads: int = Field(0, ge=0)
@@ -71,10 +68,109 @@ class BenchDevice(Section):
     """Seed of the random inputs."""
 
 
+class BenchDevice(BenchMachine):
+    """``train`` of bench attention: where and in which precisions."""
+
+    precisions: list[Literal["float32", "bf16"]] = Field(["float32"], min_length=1)
+    """Types of the inputs."""
+    directions: list[Literal["forward", "backward"]] = Field(["forward", "backward"], min_length=1)
+    """forward alone without gradients; backward is forward and backward together."""
+
+
 class BenchAttentionRecipe(Recipe):
     """A recipe of ``attn bench attention``: the core's choice beside every backend called directly."""
 
     data: BenchShapes = BenchShapes()
     model: BenchHeads = BenchHeads()
     train: BenchDevice = BenchDevice()
-    evaluate: BenchEvaluate = BenchEvaluate(rounds=7, warmup=2)
+    evaluate: BenchEvaluate = BenchEvaluate()
+
+
+class BenchLengths(Section):
+    """Lengths of random sentences, in tokens with their end: between two, around a mean."""
+
+    shortest: int = Field(5, ge=2)
+    """Tokens of the shortest sentence."""
+    mean: float = 13.0
+    """Tokens of a sentence on average."""
+    longest: int = Field(25, ge=4)
+    """Tokens of the longest sentence."""
+
+    def cross_checks(self) -> list[Rule]:
+        """The mean lies between."""
+        if not self.shortest < self.mean < self.longest:
+            why = f"{self.mean:g} is not between shortest={self.shortest} and longest={self.longest}"
+            return [(("mean", "shortest", "longest"), why)]
+        return []
+
+
+class BenchSentences(BenchLengths):
+    """``data`` of bench decode: what is translated."""
+
+    run: str = ""
+    """A trained run of ``attn translate``: its weights and its test set, and BLEU beside the speed. Empty:
+    random weights and sentences."""
+    test: str = ""
+    """Which test set of the run, by name; empty takes its first."""
+    sentences: int = Field(1000, ge=1)
+    """Sentences translated, or all of the test set where it has fewer."""
+    output: int = Field(15, ge=2)
+    """Tokens of every translation, the end counted, where weights are random: the same for all systems."""
+
+
+class BenchDecodeEvaluate(BenchEvaluate):
+    """``evaluate`` of bench decode."""
+
+    rounds: int = Field(5, ge=1)
+    """Timed rounds; every system translates all sentences once in each, in turn, and the median counts."""
+    warmup: int = Field(1, ge=0)
+    """Rounds before those."""
+    search: Search = Search()
+
+
+class BenchDecodeRecipe(Recipe):
+    """A recipe of ``attn bench decode``: beam search of a translating Transformer."""
+
+    data: BenchSentences = BenchSentences()
+    tokenizer: BenchTokens = BenchTokens()
+    model: TransformerModel = TransformerModel()
+    train: BenchMachine = BenchMachine()
+    evaluate: BenchDecodeEvaluate = BenchDecodeEvaluate()
+
+    def cross_checks(self) -> list[Rule]:
+        """Sentences and translations that the model can take."""
+        most, length = max(self.data.longest, self.data.output), self.model.length
+        if most > length and not self.data.run:
+            return [(("model.length", "data.longest", "data.output"), f"{length} is less than {most} tokens")]
+        return []
+
+
+class BenchPairs(BenchLengths):
+    """``data`` of bench translate: random pairs; each side's length follows the other's."""
+
+    longest: int = Field(40, ge=4)
+    """Tokens of the longest sentence."""
+    pairs: int = Field(29000, ge=1)
+    """Pairs that batches are made from."""
+    batches: int = Field(3, ge=1)
+    """Batches, short and long sentences among them; a round takes a step on each."""
+
+
+class BenchTranslateRecipe(Recipe):
+    """A recipe of ``attn bench translate``: training steps of a translating Transformer."""
+
+    data: BenchPairs = BenchPairs()
+    tokenizer: BenchTokens = BenchTokens()
+    model: TransformerModel = TransformerModel()
+    train: TranslateTrain = TranslateTrain()
+    evaluate: BenchEvaluate = BenchEvaluate()
+
+    def cross_checks(self) -> list[Rule]:
+        """Sentences that the model and a batch can take."""
+        most = self.data.longest
+        rooms = {"model.length": self.model.length, "train.batch": self.train.batch}
+        return [
+            ((key, "data.longest"), f"{room} is less than {most} tokens")
+            for key, room in rooms.items()
+            if most > room
+        ]

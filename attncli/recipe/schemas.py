@@ -20,6 +20,8 @@ SCHEMAS: dict[str, dict[str, tuple[str, str]]] = {
     "bench": {
         "train": ("attncli.recipe.bench", "BenchTrainRecipe"),
         "attention": ("attncli.recipe.bench", "BenchAttentionRecipe"),
+        "decode": ("attncli.recipe.bench", "BenchDecodeRecipe"),
+        "translate": ("attncli.recipe.bench", "BenchTranslateRecipe"),
     },
 }
 """Command to its kinds of recipe, each with the module and class that describe it; imported when asked for.

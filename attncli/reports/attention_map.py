@@ -84,11 +84,11 @@ def draw_maps(maps: Maps, tokens: list[str], path: Path, title: str = "") -> Non
             if layer == 0:
                 axis.set_title("rollout so far" if last else f"head {column + 1}", fontsize=9)
             if labelled and column == 0:
-                axis.set_yticks(range(length), tokens, fontsize=5.5)
+                axis.set_yticks(range(length), tokens, fontsize=5.5, parse_math=False)
             elif column == 0:
                 axis.set_ylabel("query")
             if labelled and layer == layers - 1:
-                axis.set_xticks(range(length), tokens, fontsize=5.5, rotation=90)
+                axis.set_xticks(range(length), tokens, fontsize=5.5, rotation=90, parse_math=False)
             if column == 0:
                 axis.annotate(
                     f"layer {layer + 1}",
@@ -100,6 +100,6 @@ def draw_maps(maps: Maps, tokens: list[str], path: Path, title: str = "") -> Non
                     fontsize=9,
                 )
     if title:
-        figure.suptitle(title, fontsize=10)
+        figure.suptitle(title, fontsize=10, parse_math=False)
     figure.savefig(path, dpi=130)
     plt.close(figure)

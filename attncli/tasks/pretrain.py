@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attncli import console
 from attncli.attention import Causal, choices, explain_choice, restore_choices
 from attncli.data.corpus import Corpus, measured_store, prepare
 from attncli.data.language import training_batches, validation_batches
@@ -22,6 +21,7 @@ from attncli.models.families import resolve
 from attncli.models.flops import model_flops
 from attncli.recipe.pretrain import PretrainRecipe
 from attncli.tasks.language_metrics import PAIR_METRIC
+from attncli.tasks.watch import Watch
 from attncli.training.task import Batch, Goal, Shard, Task
 
 _INPUTS = ("tokens", "segments", "keep", "documents", "positions")
@@ -56,9 +56,14 @@ class PretrainTask(Task):
         With ``run``, the tokeniser stored there instead of a new one.
         """
         tokenizer = recipe.tokenizer if run is None else Tokenizer.load(run)
-        with _Watch() as watch:
+        with Watch() as watch:
             corpus = prepare(recipe.data, tokenizer, recipe.train.objective, watch)
         return cls(recipe, corpus.tokenizer, corpus)
+
+    @classmethod
+    def opened(cls, recipe: PretrainRecipe, run: Path) -> PretrainTask:
+        """The task of a finished run, to be applied: without its data."""
+        return cls(recipe, Tokenizer.load(run), None)
 
     def save(self, run: Path) -> None:
         """Store beside the recipe what a run needs besides its weights."""
@@ -150,7 +155,7 @@ class PretrainTask(Task):
     def measure_on(self, *, split: str | None = None, source: str | None = None) -> None:
         """Evaluate on another part of the run's data, or on another source, from now on."""
         recipe = self.recipe
-        with _Watch() as watch:
+        with Watch() as watch:
             store = measured_store(
                 recipe.data,
                 self.tokenizer,
@@ -243,26 +248,3 @@ def _score(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     if torch.is_grad_enabled():
         return loss, loss.new_zeros(())
     return loss, (logits.argmax(-1) == labels).sum()
-
-
-class _Watch:
-    """Shows how far reading and tokenising are, once they take noticeable time."""
-
-    def __init__(self) -> None:
-        self._bars: dict[str, console.Progress] = {}
-        self._documents = 0
-
-    def __enter__(self) -> _Watch:
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        for bar in self._bars.values():
-            bar.__exit__(None, None, None)
-
-    def __call__(self, what: str, documents: int, size: int) -> None:
-        if what not in self._bars:
-            self.__exit__()
-            self._bars = {what: console.Progress(what, unit="bytes").__enter__()}
-            self._documents = self._size = 0
-        self._bars[what].advance(documents - self._documents, units=size - self._size)
-        self._documents, self._size = documents, size

@@ -17,12 +17,13 @@ _HOMES = {
         "set_threads",
     ),
     "distributed": ("World",),
-    "fitting": ("fit",),
+    "fitting": ("fit", "measuring"),
     "progress": ("FitResult",),
     "records": ("read_records",),
     "reporter": ("ConsoleReporter", "Reporter"),
     "run": ("RunFolder",),
     "task": ("Batch", "Batches", "Goal", "Shard", "Task", "hidden_matrices"),
+    "translations": ("Translations", "read_translations", "stored_translations", "write_translations"),
     "weights": ("restore_weights",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -1,4 +1,4 @@
-"""Training as the rest of the program calls it: :func:`fit`."""
+"""Training and measuring as the rest of the program calls them: :func:`fit`, :func:`measuring`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
+import torch
+from torch import nn
+
 from attncli.errors import DeviceError, Interrupted, Problem
 from attncli.recipe.sections import TrainSection
-from attncli.training.device import memory_errors
+from attncli.training.device import choose_arithmetic, memory_errors
 from attncli.training.distributed import World
 from attncli.training.loop import Loop
 from attncli.training.progress import FitResult
@@ -60,6 +63,21 @@ def fit(
         if loop is not None:
             loop.close()
         run.release()
+
+
+@contextlib.contextmanager
+def measuring(model: nn.Module, run: RunFolder) -> Iterator[None]:
+    """In eval mode, without gradients, in the precision that ``run`` was trained in where it is possible."""
+    device = next(model.parameters()).device
+    arithmetic = choose_arithmetic(run.info.get("arithmetic", {}).get("precision", "float32"), device)
+    arithmetic.apply()
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), arithmetic.autocast(device):
+            yield
+    finally:
+        model.train(training)
 
 
 @contextlib.contextmanager

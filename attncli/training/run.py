@@ -140,6 +140,13 @@ class RunFolder:
         """Content of result.json, None when the run has not finished."""
         return read_json(self.result_file) if self.result_file.exists() else None
 
+    def add_metrics(self, metrics: dict[str, Any]) -> None:
+        """Put further metrics into result.json."""
+        told = self.result() or {}
+        told["metrics"] = {**told.get("metrics", {}), **metrics}
+        with disk_errors(str(self.result_file)):
+            write_json(self.result_file, told)
+
     def update(self, **values: Any) -> None:
         """Set values of run.json."""
         self.info = {**self.info, **values}

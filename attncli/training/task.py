@@ -114,6 +114,18 @@ class Task(ABC):
         add up with ``shard.sum``. Alone, ``mine`` may raise to end an interrupted evaluation; let it pass.
         """
 
+    def finals(self, run: Path) -> dict[str, float]:
+        """Metrics measured once, after training, with the best weights: of test sets.
+
+        The model is as in :meth:`evaluate`. Only one process calls it; what else is worth keeping goes into
+        the run folder.
+        """
+        return {}
+
+    def notes(self) -> dict[str, Any]:
+        """What belongs to the metrics measured last but is no number, such as signatures."""
+        return {}
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups for the optimiser: weight decay on tensors of two dimensions and more, none on the rest.
 

@@ -219,6 +219,7 @@ def test_zero_rows_through_the_layer():
         (lambda: Attention(C, heads=4, window=3), "belongs to mechanism window"),
         (lambda: Attention(C, heads=4, mechanism="additive", backend="flex"), "use auto, reference, chunked"),
         (lambda: Attention(C, heads=4, backend="flsh"), "is no backend"),
+        (lambda: Attention(C, C, heads=4, mechanism="window", window=2), "cross attention.*scaled_dot"),
         (
             lambda: Attention(C, heads=4, mechanism="window", window=2)(
                 torch.randn(1, 2, C), torch.randn(1, 2, C)

@@ -25,6 +25,8 @@ def cases(tq, tk):
     yield Window(2, 1), lambda b, h, q, k: -2 <= k - q - shift <= 1
     yield Window(None, 0), lambda b, h, q, k: k - q - shift <= 0
     yield Window(3, None), lambda b, h, q, k: k - q - shift >= -3
+    places = torch.randint(0, 9, (1, tq), generator=g), torch.randint(0, 9, (B, tk), generator=g)
+    yield Window(2, 1, places), lambda b, h, q, k: -2 <= places[1][b, k] - places[0][0, q] <= 1
     yield Documents(ids, q_ids), lambda b, h, q, k: bool(q_ids[b, q] == ids[b, k])
     if tq <= tk:
         yield Documents(ids), lambda b, h, q, k: bool(ids[b, q + shift] == ids[b, k])

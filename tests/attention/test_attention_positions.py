@@ -68,14 +68,20 @@ def test_sinusoidal_and_learned_codes():
             angle = place / 10000 ** ((channel // 2 * 2) / C)
             want = math.cos(angle) if channel % 2 else math.sin(angle)
             assert code[1, place, channel].item() == pytest.approx(want, abs=1e-5)
+    halves = scheme("sinusoidal", halves=True).embed(x)
+    assert torch.equal(halves, torch.cat((code[..., 0::2], code[..., 1::2]), -1))
     learned = scheme("learned")
     assert torch.equal(learned.embed(x)[0], learned.weight[:5])
+    for position in (learned, scheme("sinusoidal")):
+        assert torch.equal(position.embed(x[:, :2], start=3), position.embed(x)[:, 3:])
     places = torch.tensor([[3, 4, 0, 1, 2], [0, 1, 2, 3, 4]])
     for position in (learned, scheme("sinusoidal")):
         moved = position.embed(x, places)
         assert torch.allclose(moved[0, 2:], position.embed(x)[0, :3], atol=1e-6)
     with pytest.raises(DataError, match="64 positions"):
         learned.embed(torch.zeros(1, 65, C))
+    with pytest.raises(DataError, match="64 positions"):
+        learned.embed(x, start=60)
 
 
 def test_rotary_is_multiplication_by_a_phase():

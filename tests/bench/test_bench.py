@@ -94,7 +94,7 @@ def test_batch_masks_the_share_asked_for():
 
 def test_growth_finds_the_exponent():
     rows = [
-        Row("x", "float32", "forward", n, milliseconds=1e-6 * n**2, spread=0, peak_mib=3e-3 * n, ratio=1)
+        Row("x", "float32", "forward", n, 1, milliseconds=1e-6 * n**2, spread=0, peak_mib=3e-3 * n, ratio=1)
         for n in (512, 1024, 2048, 4096)
     ]
     (fit,) = growth(rows)
@@ -115,7 +115,7 @@ def test_bench_train_command(capfd, tmp_path):
 
 
 def test_bench_attention_command(capfd):
-    settings = ["data.lengths=[16,32]", "data.batch=1", "model.attention.heads=2", "evaluate.rounds=2"]
+    settings = ["data.lengths=[16,32]", "data.tokens=32", "model.attention.heads=2", "evaluate.rounds=2"]
     assert run_program(["bench", "attention", *settings, "--json"]) == 0
     report = json.loads(capfd.readouterr().out)
     assert len(report["rows"]) == 2 * 2 * 3

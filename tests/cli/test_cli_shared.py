@@ -18,6 +18,8 @@ from attncli.commands.shared import (
     split_arguments,
 )
 from attncli.errors import AttnError, CheckpointError, RecipeError, RequirementError
+from attncli.recipe.translate import ParallelData, TransformerRecipe
+from attncli.tasks.translation_metrics import metric_names
 
 
 @pytest.fixture(autouse=True)
@@ -167,6 +169,36 @@ def test_unknown_metrics_are_refused_before_and_unmet_ones_after():
         "--require loss<=1 is not met: it is 1.500",
         "--require accuracy>=0.5 is not met: it is 0.2500",
     ]
+
+
+def test_requirements_on_test_sets():
+    names = metric_names(TransformerRecipe())
+    assert names[:6] == ["loss", "perplexity", "bleu", "bleu_lowercase", "chrf", "ter"]
+    good = ["bleu>=35", "test_2016_flickr.bleu>=35", "2016.chrf>=50", "data/test.en.ter<60"]
+    check_metric_names(parse_requirements(good), names)
+    for text, told in (
+        ("test_2016.blue>=35", "no metric is named test_2016.blue; did you mean test_2016.bleu?"),
+        ("test_2016.loss<=3", "no metric is named test_2016.loss; "),
+        ("blue>=35", "did you mean bleu?"),
+        ("rouge>=35", "there are .*bleu, "),
+        (".bleu>=3", "is no condition"),
+    ):
+        with pytest.raises(RecipeError, match=told):
+            check_metric_names(parse_requirements([text]), names)
+    requirement = parse_requirements(["test_2016_flickr.bleu>=35"])
+    check_requirements(requirement, {"bleu": 30.0, "test_2016_flickr.bleu": 35.5})
+    with pytest.raises(RequirementError, match=r"is not met: it is 34\.50"):
+        check_requirements(requirement, {"bleu": 40.0, "test_2016_flickr.bleu": 34.5})
+
+
+def test_requirements_on_test_sets_that_the_recipe_names():
+    recipe = TransformerRecipe(data=ParallelData(tests=["test_2016_flickr", "test_2017"]))
+    names = metric_names(recipe)
+    check_metric_names(parse_requirements(["test_2017.ter<=60", "test_2016_flickr.bleu>=35"]), names)
+    with pytest.raises(RecipeError, match=r"did you mean test_2016_flickr\.bleu"):
+        check_metric_names(parse_requirements(["test_2016_flikr.bleu>=35"]), names)
+    by_path = TransformerRecipe(data=ParallelData(tests=["test_2017", "../sets/news.en"]))
+    check_metric_names(parse_requirements(["news.bleu>=35"]), metric_names(by_path))
 
 
 def test_present(capsys):

@@ -284,7 +284,7 @@ def test_all_problems_are_shown_up_to_a_cap(tmp_path):
 
 
 def test_invalid_bytes_at_the_border_of_a_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("attncli.data.formats.CHUNK", 8)
+    monkeypatch.setattr("attncli.data.lines.CHUNK", 8)
     good = "äöü €uro 𝄞 ok\n" * 5
     (tmp_path / "a.txt").write_bytes(good.encode() + b"123456\xe2\x82")
     error = failure(tmp_path / "a.txt", documents="file")

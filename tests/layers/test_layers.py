@@ -7,7 +7,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from attncli.layers import Block, FeedForward, LayerStack, TokenEmbeddings, build_norm, initialise
+from attncli.layers import (
+    Block,
+    FeedForward,
+    LayerStack,
+    TokenEmbeddings,
+    build_norm,
+    initialise,
+    initialise_xavier,
+)
 
 
 def _x(*shape):
@@ -48,7 +56,7 @@ def test_feed_forward_is_its_formula(activation, function, bias):
 class _Shift(nn.Module):
     """An absolute position scheme that adds the position."""
 
-    def embed(self, x, positions=None):
+    def embed(self, x, positions=None, start=0):
         positions = torch.arange(x.shape[1]) if positions is None else positions
         return x + positions[..., None]
 
@@ -163,3 +171,42 @@ def test_initial_weights_follow_the_papers():
     initialise(nn.ModuleList([embed]))
     assert not embed.weight[3].any()
     assert embed.weight[4].all()
+
+
+def test_xavier_weights():
+    model = nn.Sequential(nn.Embedding(500, 64, padding_idx=3), nn.Linear(64, 192), nn.LayerNorm(192))
+    torch.manual_seed(0)
+    initialise_xavier(model, embedding_std=0.125)
+    embedding, linear, norm = model
+    assert not embedding.weight[3].any()
+    assert embedding.weight[4:].std().item() == pytest.approx(0.125, rel=0.03)
+    bound = math.sqrt(6 / 256)
+    assert bound * 0.99 < linear.weight.abs().max().item() <= bound
+    assert not linear.bias.any()
+    assert bool((norm.weight == 1).all())
+
+
+@pytest.mark.parametrize("place", ["post", "pre"])
+def test_a_block_with_a_context_is_its_formula(place):
+    class Average(nn.Module):
+        def forward(self, x, context=None, **_):
+            return x + (x if context is None else context).mean(1, keepdim=True)
+
+    norms = [nn.LayerNorm(8) for _ in range(3)]
+    for scale, norm in enumerate(norms):
+        nn.init.constant_(norm.weight, 1.0 + scale)
+    block = Block(
+        Average(),
+        nn.Tanh(),
+        norms[0],
+        norms[2],
+        cross_attention=Average(),
+        cross_attention_norm=norms[1],
+        place=place,
+    )
+    x, context = _x(2, 3, 8), _x(2, 5, 8) + 1
+    want = x
+    layers = (Average(), lambda y: Average()(y, context), torch.tanh)
+    for norm, layer in zip(norms, layers, strict=True):
+        want = want + layer(norm(want)) if place == "pre" else norm(want + layer(want))
+    torch.testing.assert_close(block(x, context=context), want)

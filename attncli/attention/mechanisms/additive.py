@@ -45,4 +45,5 @@ class Additive(Mechanism):
         """``score . tanh(q + k)`` for every pair, [B, H, r, c]."""
         k = expand_heads(k, q.shape[1])
         pairs = torch.tanh(q.unsqueeze(3) + k.unsqueeze(2))  # [B, H, r, c, D]
-        return (pairs @ self.score.to(q.dtype).view(1, -1, 1, self.head_dim, 1)).squeeze(-1)
+        # A batched product with a vector would go row by row, and its gradient through outer products.
+        return (pairs * self.score.to(q.dtype).view(1, -1, 1, 1, self.head_dim)).sum(-1)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from attncli.attention.masks import Mask
+from attncli.attention.masks import Mask, Places
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,18 @@ class Mechanism(nn.Module):
         self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
 
     def prepare(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, float]:
-        """``q`` [B, H, Tq, D] and ``k`` [B, K, Tk, D] as the scores take them, and the scores' scale."""
+        """``q`` [B, H, Tq, D] and ``k`` [B, K, Tk, D] as the scores take them, and the scores' scale.
+
+        Neither depends on the other: keys that are met by many calls are prepared once.
+        """
         return q, k, 1.0
 
-    def restrict(self, mask: Mask | None, queries: int, keys: int) -> Mask | None:
-        """The mask with the mechanism's own rule added."""
+    def restrict(self, mask: Mask | None, queries: int, keys: int, places: Places = None) -> Mask | None:
+        """The mask with the mechanism's own rule added.
+
+        ``places``: (int64 [B|1, Tq], int64 [B|1, Tk]) where queries and keys stand in their sequence, for
+        keys that are not in order; None where they are, queries last.
+        """
         return mask
 
     def scores(self, q: Tensor, k: Tensor) -> Tensor:

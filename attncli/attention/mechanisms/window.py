@@ -6,7 +6,7 @@ Child et al. 2019, "Generating Long Sequences with Sparse Transformers", https:/
 
 from __future__ import annotations
 
-from attncli.attention.masks import Mask, Window
+from attncli.attention.masks import Mask, Places, Window
 from attncli.attention.mechanisms.base import Support
 from attncli.attention.mechanisms.scaled_dot import ScaledDot
 from attncli.errors import RecipeError
@@ -26,9 +26,12 @@ class SlidingWindow(ScaledDot):
             )
         self.window = Window(window, window)
 
-    def restrict(self, mask: Mask | None, queries: int, keys: int) -> Mask | None:
+    def restrict(self, mask: Mask | None, queries: int, keys: int, places: Places = None) -> Mask | None:
         """The mask and the window."""
-        return self.window if mask is None else mask & self.window
+        window = self.window
+        if places is not None:
+            window = Window(window.left, window.right, places)
+        return window if mask is None else mask & window
 
     def extra_repr(self) -> str:
         """Shown in the module's repr."""

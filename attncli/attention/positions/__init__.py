@@ -16,7 +16,7 @@ from attncli.errors import Problem, RecipeError, nearest
 
 POSITIONS: dict[str, tuple[Callable[..., Position], tuple[str, ...], tuple[str, ...]]] = {
     # name: (class, sizes it is built from, options it takes)
-    "sinusoidal": (Sinusoidal, ("width",), ("base",)),
+    "sinusoidal": (Sinusoidal, ("width",), ("base", "halves")),
     "learned": (Learned, ("width", "max_length"), ("std",)),
     "shaw": (Shaw, ("head_dim",), ("clip",)),
     "t5": (T5Buckets, ("heads",), ("buckets", "max_distance", "bidirectional")),

@@ -115,8 +115,11 @@ class Position(nn.Module):
     name: str = ""
     absolute = False
 
-    def embed(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Absolute schemes: ``x`` [B, T, C] plus the code of ``positions`` ([B, T] or [T], else 0..T-1)."""
+    def embed(self, x: Tensor, positions: Tensor | None = None, start: int = 0) -> Tensor:
+        """Absolute schemes: ``x`` [B, T, C] plus the code of ``positions`` ([B, T] or [T]).
+
+        Without positions they are counted from ``start``.
+        """
         raise NotImplementedError(f"{self.name} acts inside attention")
 
     def rotate(self, x: Tensor, positions: Tensor | None, start: int) -> Tensor:

@@ -30,10 +30,11 @@ class Learned(Position):
         """Normal, as in BERT."""
         nn.init.normal_(self.weight, std=self.std)
 
-    def embed(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
+    def embed(self, x: Tensor, positions: Tensor | None = None, start: int = 0) -> Tensor:
         """``x`` [B, T, C] plus the vector of each position. Longer input is a :class:`DataError`."""
         if positions is not None:
             return x + F.embedding(positions, self.weight).to(x.dtype)
-        if x.shape[1] > self.weight.shape[0]:
-            raise DataError(f"{x.shape[1]} tokens, but the model has learnt {self.weight.shape[0]} positions")
-        return x + self.weight[: x.shape[1]].to(x.dtype)
+        end = start + x.shape[1]
+        if end > self.weight.shape[0]:
+            raise DataError(f"{end} tokens, but the model has learnt {self.weight.shape[0]} positions")
+        return x + self.weight[start:end].to(x.dtype)
