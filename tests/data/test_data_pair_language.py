@@ -23,11 +23,17 @@ def phrase(determiner, noun, adjective=None, plural=False):
 
 def test_parts_have_their_sizes_and_share_no_sentence():
     parts = builtin_pairs()
-    assert {name: len(pairs) for name, pairs in parts.items()} == {"train": 12000, "validation": 500, "test": 500}
+    assert {name: len(pairs) for name, pairs in parts.items()} == {
+        "train": 12000,
+        "validation": 500,
+        "test": 500,
+    }
     english = [a for pairs in parts.values() for a, _ in pairs]
     assert len(set(english)) == len(english)
     assert all(4 <= len(a.split()) <= 14 for a in english)
-    assert all(a[0].isupper() and b[0].isupper() and a[-1] == b[-1] and a[-1] in ".?" for a, b in parts["train"])
+    assert all(
+        a[0].isupper() and b[0].isupper() and a[-1] == b[-1] and a[-1] in ".?" for a, b in parts["train"]
+    )
     assert not any("  " in a + b or " ." in a + b for a, b in parts["train"])
 
 
