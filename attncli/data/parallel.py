@@ -9,7 +9,7 @@ from pathlib import Path
 
 from attncli import console
 from attncli.data.cache import cache_folder, entry, key_of
-from attncli.data.pair_sources import ParallelSource, TestSet, find_part, open_pairs, read_set
+from attncli.data.pair_sources import ParallelSource, Part, TestSet, open_pairs, read_set
 from attncli.data.pair_store import VERSION, PairStore, write_pairs
 from attncli.data.pair_tokenizers import PairTokenizer, train_pair_tokenizer
 from attncli.data.sources import Progress
@@ -18,7 +18,7 @@ from attncli.errors import DataError, Problem
 from attncli.recipe.translate import PairTokenizer as PairTokenizerSection
 from attncli.recipe.translate import ParallelData
 
-__all__ = ["Pairs", "TestSet", "prepare_pairs", "read_test_set"]
+__all__ = ["Pairs", "TestSet", "prepare_pairs"]
 
 _ALIKE = 0.2
 """Share of pairs with the same text on both sides from which on there is a warning."""
@@ -118,21 +118,9 @@ def prepare_pairs(
             f"{train.same:,} of {len(train):,} training pairs have the same text on both sides: "
             f"are data.source={section.source} and data.target={section.target} what they should be?"
         )
-    tests = [source.read(name) for name in source.tests]
-    return Pairs(source, tokenizer, train, validation, source.read("validation"), tests)
-
-
-def read_test_set(section: ParallelData, name: str) -> TestSet:
-    """A part of the run's own data by its name (``validation``, ``test_2016_flickr``), or text by its path.
-
-    Raises:
-        DataError: neither, or all problems of its text.
-    """
-    source = open_pairs(section.model_copy(update={"tests": []}))
-    if name in ("train", "validation", "val", "valid", "dev"):
-        part = "train" if name == "train" else "validation"
-        return read_set(name, lambda faults: source.pairs(part, faults))
-    return read_set(name, find_part(section, source.origin, name, "data").pairs)
+    tests = [read_set(test) for test in source.tests.values()]
+    held = read_set(Part("validation", source, "validation"))
+    return Pairs(source, tokenizer, train, validation, held, tests)
 
 
 class _Sample:

@@ -203,7 +203,7 @@ class TranslateTask(Task):
         """Evaluate on one test set of the run's data, or on other parallel text, from now on."""
         with Watch() as watch:
             test, store = measured_pairs(
-                self.recipe.data, self.tokenizer, source or split or "validation", watch
+                self.recipe.data, self.tokenizer, split=split, source=source, progress=watch
             )
         self.pairs = replace(self.pairs, validation=store, validation_set=test)
         self.measured = test
