@@ -34,6 +34,9 @@ from attncli.ops.dropout import dropout
 class Recurrent(nn.Module):
     """A translation model; weights are drawn from PyTorch's generator.
 
+    Embeddings start with a deviation of ``embedding ** -0.5`` and are scaled by its inverse, as the
+    Transformer's are: the cells see inputs near 1 in size, and tied output logits start near that too.
+
     Recorded attention is called ``cross_attention`` (by ``record(model)``): one entry [B, H, T, S] for
     :meth:`forward`, one [B, H, K, S] for each step of :meth:`decoding`, hypothesis k of sentence b in row
     [b, :, k]. In both styles they are the weights by which the word after a token was predicted.
@@ -43,12 +46,9 @@ class Recurrent(nn.Module):
         super().__init__()
         self.config = config
         e, w = config.embedding, config.width
-        self.source_embeddings = TokenEmbeddings(
-            config.source_vocabulary, e, pad_id=config.pad_id, dropout=config.dropout
-        )
-        self.target_embeddings = TokenEmbeddings(
-            config.target_vocabulary, e, pad_id=config.pad_id, dropout=config.dropout
-        )
+        words = {"pad_id": config.pad_id, "dropout": config.dropout, "scale": e**0.5}
+        self.source_embeddings = TokenEmbeddings(config.source_vocabulary, e, **words)
+        self.target_embeddings = TokenEmbeddings(config.target_vocabulary, e, **words)
         if config.tie_embeddings == "all":
             self.target_embeddings.word = self.source_embeddings.word
         self.encoder = nn.ModuleList(

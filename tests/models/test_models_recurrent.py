@@ -131,7 +131,8 @@ def by_the_papers(model, source, tokens):
     """Logits [T, V] of one sentence, a step at a time, as sums over the source."""
     width, style = model.config.width, model.config.style
     embedding, encoder = model.output_weight, model.encoder[0]
-    x = embedding[source]
+    scale = model.config.embedding**0.5
+    x = embedding[source] * scale
     forth = encoder.forth.net(x[None])[0][0]
     back = encoder.back.net(x.flip(0)[None])[0][0].flip(0)
     annotations = [model.annotate(torch.cat(pair)) for pair in zip(forth, back, strict=True)]
@@ -151,7 +152,7 @@ def by_the_papers(model, source, tokens):
         return sum(p / sum(powers) * a for p, a in zip(powers, annotations, strict=True))
 
     fed, logits = torch.zeros(model.config.embedding, dtype=torch.double), []
-    for word in embedding[tokens]:
+    for word in embedding[tokens] * scale:
         if style == "bahdanau":
             c = context(state[0])
             state = cells(model, torch.cat([word, c]), state)
