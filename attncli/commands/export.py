@@ -49,6 +49,7 @@ def main(first: str, *, format: str = "hf", out: Path | None = None) -> None:
         _check_translation(task, run, format)
         write, use = _TRANSLATION[format]
     else:
+        _check_language(task, run)
         write, use = _write_language, _use_language
     _in_place(folder, lambda aside: write(task, aside))
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
@@ -152,9 +153,7 @@ def _write_marian(task: TranslateTask, folder: Path) -> None:
         generation["min_new_tokens"] = search.min_length
     if search.no_repeat:
         generation["no_repeat_ngram_size"] = search.no_repeat
-    save_marian(
-        task.model, folder, bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id, generation=generation
-    )
+    save_marian(task.model, folder, bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id, generation=generation)
     _write_tokenizers(task, folder)
     names = {
         f"{role}_token": tokenizer.source.id_to_token(getattr(tokenizer, f"{role}_id"))
@@ -196,12 +195,12 @@ def _write_ctranslate2(task: TranslateTask, folder: Path) -> None:
 
 def _use_ctranslate2(task: TranslateTask, folder: str) -> str:
     search = task.recipe.evaluate.search
-    options = f"beam_size={search.beam}, length_penalty={search.length_penalty}"
-    for name, value in (
-        ("min_decoding_length", search.min_length),
-        ("no_repeat_ngram_size", search.no_repeat),
-    ):
-        options += f", {name}={value}" if value else ""
+    options = (
+        f"beam_size={search.beam}, length_penalty={search.length_penalty}, "
+        f"min_decoding_length={search.min_length}"  # 1 unless it is said
+    )
+    if search.no_repeat:
+        options += f", no_repeat_ngram_size={search.no_repeat}"
     names = ["tokenizer"] if task.tokenizer.joint else ["source", "target"]
     files = [os.path.join(folder, f"{name}.json") for name in names]
     return (
@@ -225,6 +224,16 @@ _TRANSLATION = {
 
 
 # Language models
+
+
+def _check_language(task: PretrainTask, run: RunFolder) -> None:
+    from attncli.models.huggingface_folder import choose_model_type
+
+    try:
+        choose_model_type(task.recipe.model.family, task.config)
+    except RecipeError as error:
+        then = task.next_commands(run.path)[0]
+        raise RecipeError(*error.problems, then=then) from None
 
 
 def _write_language(task: PretrainTask, folder: Path) -> None:
@@ -259,6 +268,4 @@ def _use_language(task: PretrainTask, folder: str) -> str:
     if task.causal:
         return f"from transformers import pipeline; print(pipeline('text-generation', {folder!r})('Once'))"
     mask = task.tokenizer.tokens[task.tokenizer.mask_id]
-    return (
-        f"from transformers import pipeline; print(pipeline('fill-mask', {folder!r})('A {mask} is an object.'))"
-    )
+    return f"from transformers import pipeline; print(pipeline('fill-mask', {folder!r})('A {mask} is an object.'))"
