@@ -60,6 +60,8 @@ def main(first: str, *, format: str = "hf", out: Path | None = None) -> None:
     if not console.json_mode():
         rows = [(name, console.size(size)) for name, size in files.items()]
         console.table(["file", "size"], rows, title=f"{folder} for {FORMATS[format]}", right=["size"])
+    if command == "translate" and loaded.recipe.evaluate.search.shortlist:
+        console.say("the export searches the whole vocabulary: evaluate.search.shortlist is attn's own")
     console.say(f"next: {then}")
 
 
@@ -205,7 +207,8 @@ def _use_ctranslate2(task: TranslateTask, folder: str) -> str:
     files = [os.path.join(folder, f"{name}.json") for name in names]
     return (
         "import ctranslate2; from tokenizers import Tokenizer as T; "
-        f"s = T.from_file({files[0]!r}); t = T.from_file({files[-1]!r}); m = ctranslate2.Translator({folder!r}); "
+        f"s = T.from_file({files[0]!r}); t = T.from_file({files[-1]!r}); "
+        f"m = ctranslate2.Translator({folder!r}); "
         f"r = m.translate_batch([s.encode('A sentence.').tokens], {options}); "
         "print(t.decode([t.token_to_id(p) for p in r[0].hypotheses[0]]))"
     )
@@ -268,4 +271,7 @@ def _use_language(task: PretrainTask, folder: str) -> str:
     if task.causal:
         return f"from transformers import pipeline; print(pipeline('text-generation', {folder!r})('Once'))"
     mask = task.tokenizer.tokens[task.tokenizer.mask_id]
-    return f"from transformers import pipeline; print(pipeline('fill-mask', {folder!r})('A {mask} is an object.'))"
+    return (
+        "from transformers import pipeline; "
+        f"print(pipeline('fill-mask', {folder!r})('A {mask} is an object.'))"
+    )

@@ -69,9 +69,8 @@ def test_sinusoidal_models_write_past_their_training_length(tmp_path):
     model = _model()
     save_ctranslate2(model, tmp_path, source=_pieces(V), target=_pieces(V))
     peer = ctranslate2.Translator(str(tmp_path), compute_type="float32", intra_threads=1)
-    found = peer.translate_batch(
-        [["w5", "</s>"]], beam_size=1, min_decoding_length=300, max_decoding_length=300
-    )
+    bounds = {"min_decoding_length": 300, "max_decoding_length": 300}
+    found = peer.translate_batch([["w5", "</s>"]], beam_size=1, **bounds)
     assert len(found[0].hypotheses[0]) == 300
 
 
