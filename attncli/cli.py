@@ -197,6 +197,16 @@ def translate(
         bool, typer.Option("--align", help="Run: with word alignment (0-0 1-2), behind a tab.")
     ] = False,
     beam: Annotated[int | None, typer.Option(metavar="N", min=1, help="Run: hypotheses kept.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(metavar="T", min=0, help="Run: sample; below 1 likelier, above 1 bolder.")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Run: sample from the N likeliest tokens.")
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(metavar="P", min=0, max=1, help="Run: sample from this much probability.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", min=0, help="Run: seed of the sampling.")] = None,
 ) -> None:
     """Train a translation model, or translate with a finished one.
 
@@ -217,6 +227,10 @@ def translate(
         scores=scores,
         align=align,
         beam=beam,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
     )
 
 

@@ -30,12 +30,17 @@ def apply(
     scores: bool = False,
     align: bool = False,
     beam: int | None = None,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
 ) -> None:
     """Translate texts, files of a text a line, or standard input: a line for a line."""
     changed = [] if beam is None else [f"evaluate.search.beam={beam}"]
     run, loaded = open_run("translate", path, changed)
     count = nbest or 1
-    if count > loaded.recipe.evaluate.search.beam:
+    sampling = _sampling(temperature, top_k, top_p, seed, beam)
+    if not sampling and count > loaded.recipe.evaluate.search.beam:
         width = loaded.recipe.evaluate.search.beam
         raise RecipeError(
             f"--nbest {count} needs a beam as wide; it is {width}",
@@ -43,7 +48,7 @@ def apply(
         )
     lines = _lines(inputs, path)
     task, _ = load_task(run, loaded, data=False)
-    translator = task.translator(final=True)
+    translator = task.translator(final=True, **sampling)
     told: list[dict[str, Any]] = []
     total = None if console.json_mode() or not _long(inputs) else 0
     with console.Progress("translating", unit="sentences", total=total) as bar:
@@ -58,6 +63,27 @@ def apply(
             bar.advance(len(chunk), units=len(chunk))
             sys.stdout.flush()
     console.document({"run": str(run.path), "translations": told})
+
+
+def _sampling(
+    temperature: float | None, top_k: int | None, top_p: float | None, seed: int | None, beam: int | None
+) -> dict[str, Any]:
+    """Arguments of a translator that draws; none where nothing is drawn."""
+    if (temperature, top_k, top_p) == (None, None, None):
+        if seed is not None:
+            raise RecipeError("--seed is of sampling: give --temperature, --top-k or --top-p with it")
+        return {}
+    if beam is not None:
+        raise RecipeError("--beam searches, --temperature, --top-k and --top-p sample: one or the other")
+    from attncli.decoding import Sampling
+
+    try:
+        drawn = Sampling(
+            1.0 if temperature is None else temperature, top_k or 0, 1.0 if top_p is None else top_p
+        )
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
+    return {"sampling": drawn, "seed": seed or 0}
 
 
 def _translate(translator: Translator, chunk: list[Line], count: int) -> list[list[Translation]]:

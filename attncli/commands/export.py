@@ -271,7 +271,5 @@ def _use_language(task: PretrainTask, folder: str) -> str:
     if task.causal:
         return f"from transformers import pipeline; print(pipeline('text-generation', {folder!r})('Once'))"
     mask = task.tokenizer.tokens[task.tokenizer.mask_id]
-    return (
-        "from transformers import pipeline; "
-        f"print(pipeline('fill-mask', {folder!r})('A {mask} is an object.'))"
-    )
+    text = f"A {mask} is an object."
+    return f"from transformers import pipeline; print(pipeline('fill-mask', {folder!r})({text!r}))"

@@ -7,9 +7,12 @@ _PUBLIC = {
     "corpus": ("Corpus", "open_store", "prepare"),
     "language": ("CausalCover", "CausalExamples", "MaskedExamples", "training_batches", "validation_batches"),
     "order": ("EpochBatches", "EvaluationBatches", "Examples"),
+    "pair_tokenizers": ("PairTokenizer", "train_pair_tokenizer"),
+    "parallel": ("Pairs", "TestSet", "prepare_pairs"),
     "sources": ("TextSource", "open_text"),
     "token_store": ("TokenStore",),
     "tokenizers": ("Tokenizer", "train_tokenizer"),
+    "translation": ("PairExamples",),
 }
 _ROOM = {name: module for module, names in _PUBLIC.items() for name in names}
 

@@ -113,14 +113,14 @@ def near_path(path: Path) -> Path | None:
     return meant if meant.exists() else parent / near
 
 
-def find_files(path: Path, setting: str = "data.source") -> Files:
+def find_files(path: Path, setting: str = "data.source", training: bool = True) -> Files:
     """The usable files of a file or folder, by split.
 
     In a folder, files or subfolders called train*, validation* (valid*, val*, dev*) and test* are those
     splits. Where nothing is called train, whatever has no split in its name is the training part.
 
     Raises:
-        DataError: nothing there, or nothing usable.
+        DataError: nothing there, or nothing usable; nothing for training where ``training`` asks for it.
     """
     if not path.exists():
         raise DataError(missing(path, setting))
@@ -147,10 +147,10 @@ def find_files(path: Path, setting: str = "data.source") -> Files:
     ignored = unnamed if "train" in splits else []
     if "train" not in splits:
         splits["train"] = unnamed
-    if not splits["train"]:
+    if not splits["train"] and training:
         names = quoted(sorted({str(s) for s in splits if s != "train"}))
         raise DataError(
             Problem(f"{setting}={path}: every file is named as a {names} part, none for training")
         )
-    by_split = {str(split): tuple(files) for split, files in splits.items()}
+    by_split = {str(split): tuple(files) for split, files in splits.items() if files}
     return Files(path, by_split, tuple(file.path for file in ignored))

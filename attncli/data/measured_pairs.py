@@ -5,10 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from attncli.data.cache import cache_folder, entry, key_of
-from attncli.data.faults import Faults, choices_hint
+from attncli.data.pair_sources import (
+    TestSet,
+    find_part,
+    open_origin,
+    open_pairs,
+    read_set,
+    whole_part,
+)
 from attncli.data.pair_store import VERSION, PairStore, write_pairs
 from attncli.data.pair_tokenizers import PairTokenizer
-from attncli.data.parallel import TestSet, open_pairs
 from attncli.data.sources import Progress
 from attncli.errors import DataError, Problem
 from attncli.recipe.translate import ParallelData
@@ -24,35 +30,27 @@ def measured_pairs(
 ) -> tuple[TestSet, PairStore]:
     """A part of the run's own data by its name, or other pairs: as text, and tokenised for the loss.
 
-    Of other data the first test set is taken, else its validation part, else all of it.
+    Of other data its test set is taken, else its validation part, else all of it.
 
     Raises:
         DataError: no such part or data, or bad text; all problems at once.
     """
     if source is None:
-        pairs = open_pairs(section)
-        if split not in pairs.parts:
-            hint = choices_hint(str(split), pairs.parts, "there are", "--split")
-            raise DataError(Problem(f"{pairs.describe()}: there is no part {split!r}", hint=hint))
-        faults = Faults()
-        lines = list(pairs.pairs(split, faults))
-        name, identity = split, pairs.identity()
+        own = open_pairs(section)
+        part = own.part(split or "validation")
+        part = part or find_part(section, own.origin, str(split), "--split")
     else:
-        origin = open_pairs(section.model_copy(update={"path": source, "tests": []})).origin
-        tests = [part for part in origin.parts if part not in ("train", "validation")]
-        part = next(iter([*tests, *(p for p in ("validation", "train") if p in origin.parts)]))
-        faults = Faults()
-        lines = list(origin.pairs(part, faults))
-        name = part if part in tests else Path(source).name
-        identity = origin.identity()
-    faults.check()
-    test = TestSet(name, [a for a, _ in lines], [b for _, b in lines])
+        languages = (section.source, section.target)
+        origin = open_origin(source, languages, "data.path", training=False)
+        part = whole_part(source, origin, "data.path")
+    test = read_set(part)
 
     def build(aside: Path) -> None:
-        write_pairs(aside, lines, tokenizer, section.max_length, f"part {name}", progress)
+        lines = zip(test.sources, test.references, strict=True)
+        write_pairs(aside, lines, tokenizer, section.max_length, f"part {test.name}", progress)
 
-    key = key_of(VERSION, identity, split or "other", name, tokenizer.fingerprint, section.max_length)
+    key = key_of(VERSION, part.identity(), tokenizer.fingerprint, section.max_length)
     store = PairStore(entry(cache_folder(section.cache), f"pairs-{key}", build))
     if not len(store):
-        raise DataError(Problem(f"{name}: no pair to measure on; {store.left_out() or 'it is empty'}"))
+        raise DataError(Problem(f"{test.name}: no pair to measure on; {store.left_out() or 'it is empty'}"))
     return test, store

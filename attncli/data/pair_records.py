@@ -79,11 +79,13 @@ def _pair(values: tuple[Any, ...], where: str, languages: tuple[str, str], fault
     return source, target
 
 
-def find_record_files(path: Path, languages: tuple[str, str], setting: str) -> PairFiles:
+def find_record_files(
+    path: Path, languages: tuple[str, str], setting: str, training: bool = True
+) -> PairFiles:
     """The files of records of a folder, or a single one.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, or none for training where ``training`` asks for one.
     """
     if path.is_file():
         file = TextFile(path, kind_of(path) or "text")
@@ -94,7 +96,7 @@ def find_record_files(path: Path, languages: tuple[str, str], setting: str) -> P
         f"with columns {a} and {b}"
     )
     try:
-        found = find_files(path, setting)
+        found = find_files(path, setting, training)
     except DataError as error:
         raise DataError(*(Problem(p.what, p.where, hint) for p in error.problems)) from None
     parts: dict[str, list[RecordFile]] = {}
@@ -103,7 +105,7 @@ def find_record_files(path: Path, languages: tuple[str, str], setting: str) -> P
             if file.kind != "text":
                 part = _test_name(file.path) if split == "test" else split
                 parts.setdefault(part, []).append(RecordFile(file, languages))
-    if "train" not in parts:
+    if not parts or (training and "train" not in parts):
         raise DataError(Problem(f"{setting}={path}: no parallel text for training", hint=hint))
     order = sorted(parts, key=lambda part: ({"train": 0, "validation": 1}.get(part, 2), part))
     return PairFiles(path, {part: tuple(parts[part]) for part in order}, languages)

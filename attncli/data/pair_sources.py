@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from attncli.data.faults import Faults, choices_hint
+from attncli.data.faults import Faults, choices_hint, quoted
 from attncli.data.files import kind_of, missing, near_path
 from attncli.data.hub import HubText, is_saved, may_be_hub_name
 from attncli.data.pair_files import Pair, common_beginning, find_two_files
@@ -126,13 +126,12 @@ class ParallelSource:
         pairs = sum(1 for _ in islice(self._training(Faults(1)), enough))
         return pairs if pairs < enough else 0
 
-    def read(self, part: str) -> TestSet:
-        """A part as text, all in memory.
-
-        Raises:
-            DataError: all its problems.
-        """
-        return read_set(part, lambda faults: self.pairs(part, faults))
+    def part(self, name: str) -> Part | None:
+        """A part by its name; None where there is no such."""
+        name = _ALIASES.get(name, name)
+        if name in self.tests:
+            return self.tests[name]
+        return Part(name, self, name) if name in ("train", "validation") else None
 
     def identity(self) -> list[Any]:
         """JSON that changes whenever the training or validation pairs do."""
@@ -181,12 +180,16 @@ class ParallelSource:
         return text
 
 
-def read_set(name: str, pairs: Any) -> TestSet:
-    """Text of ``pairs(faults)``, all in memory."""
+def read_set(part: Part) -> TestSet:
+    """A part as text, all in memory.
+
+    Raises:
+        DataError: all its problems.
+    """
     faults = Faults()
-    found = list(pairs(faults))
+    found = list(part.pairs(faults))
     faults.check()
-    return TestSet(name, [a for a, _ in found], [b for _, b in found])
+    return TestSet(part.name, [a for a, _ in found], [b for _, b in found])
 
 
 def open_origin(name: str, languages: tuple[str, str], setting: str, training: bool = True) -> PairOrigin:
@@ -205,7 +208,7 @@ def open_origin(name: str, languages: tuple[str, str], setting: str, training: b
     if found is not None:
         return found
     if path.exists():
-        return find_record_files(path, languages, setting)
+        return find_record_files(path, languages, setting, training)
     looks_like_path = name.startswith((".", "~", "/")) or name.count("/") > 1 or kind_of(path) is not None
     if looks_like_path or setting != "data.path" or not may_be_hub_name(name):
         raise DataError(missing(path, setting))
@@ -215,8 +218,31 @@ def open_origin(name: str, languages: tuple[str, str], setting: str, training: b
     return HubPairs(hub, languages)
 
 
-def _tests(origin: PairOrigin) -> list[str]:
+def test_parts(origin: PairOrigin) -> list[str]:
+    """Names of its test sets."""
     return [part for part in origin.parts if part not in ("train", "validation")]
+
+
+def whole_part(name: str, origin: PairOrigin, setting: str) -> Part:
+    """What is meant by parallel text that is not trained on: its test set, its validation part, or all.
+
+    For ``data.validation`` the validation part comes first, then all of it.
+
+    Raises:
+        DataError: it has several test sets.
+    """
+    tests = test_parts(origin)
+    order = (
+        ["validation", "train", *tests] if setting == "data.validation" else [*tests, "validation", "train"]
+    )
+    chosen = next(part for part in order if part in origin.parts)
+    if chosen in tests and len(tests) > 1:
+        raise DataError(
+            Problem(
+                f"{setting}={name}: several test sets, {quoted(tests)}", hint=f"name one: {name}/{tests[0]}"
+            )
+        )
+    return Part(chosen if chosen in tests else Path(name).name, origin, chosen)
 
 
 def find_part(section: ParallelData, origin: PairOrigin, name: str, setting: str) -> Part:
@@ -237,20 +263,8 @@ def find_part(section: ParallelData, origin: PairOrigin, name: str, setting: str
         if not place.exists() and common_beginning(place, languages) is None:
             continue
         other = open_origin(str(place), languages, setting, training=False)
-        own = "validation" if setting == "data.validation" else None
-        tests = _tests(other)
-        choices = (
-            [own] if own in other.parts else tests or [p for p in ("validation", "train") if p in other.parts]
-        )
-        if len(choices) > 1:
-            raise DataError(
-                Problem(
-                    f"{setting}={name}: several test sets, {', '.join(choices)}",
-                    hint=f"name one: {name}/{choices[0]}",
-                )
-            )
-        return Part(Path(name).name, other, choices[0])
-    hint = choices_hint(name, _tests(origin), "test sets here", setting) + "; or give a path"
+        return whole_part(name, other, setting)
+    hint = choices_hint(name, test_parts(origin), "test sets here", setting) + "; or give a path"
     raise DataError(
         Problem(f"{setting}={name}: no such part of {origin.describe()}, and no such file", hint=hint)
     )
@@ -285,7 +299,7 @@ def open_pairs(section: ParallelData) -> ParallelSource:
             validation = Part("validation", origin, "validation")
     except DataError as error:
         problems += error.problems
-    for name in section.tests or _tests(origin):
+    for name in section.tests or test_parts(origin):
         try:
             tests.append(find_part(section, origin, name, "data.tests"))
         except DataError as error:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 from attncli import console
 from attncli.data.cache import cache_folder, entry, key_of
-from attncli.data.pair_sources import ParallelSource, TestSet, find_part, open_pairs, read_set
+from attncli.data.pair_sources import ParallelSource, Part, TestSet, open_pairs, read_set
 from attncli.data.pair_store import VERSION, PairStore, write_pairs
 from attncli.data.pair_tokenizers import PairTokenizer, train_pair_tokenizer
 from attncli.data.sources import Progress
@@ -18,7 +18,7 @@ from attncli.errors import DataError, Problem
 from attncli.recipe.translate import PairTokenizer as PairTokenizerSection
 from attncli.recipe.translate import ParallelData
 
-__all__ = ["Pairs", "TestSet", "prepare_pairs", "read_test_set"]
+__all__ = ["Pairs", "TestSet", "prepare_pairs"]
 
 _ALIKE = 0.2
 """Share of pairs with the same text on both sides from which on there is a warning."""
@@ -92,7 +92,8 @@ def prepare_pairs(
         settings = {key: value for key, value in tokenizer.model_dump().items() if key != "dropout"}
 
         def train(aside: Path) -> None:
-            texts = [_Sample(source, side, survey(), progress) for side in (0, 1)]
+            seen = count(1)
+            texts = [_Sample(source, side, survey(), seen, progress) for side in (0, 1)]
             train_pair_tokenizer(tokenizer, (section.source, section.target), *texts).save(aside)
 
         name = f"pair-tokenizer-{key_of(VERSION, identity, settings)}"
@@ -117,32 +118,28 @@ def prepare_pairs(
             f"{train.same:,} of {len(train):,} training pairs have the same text on both sides: "
             f"are data.source={section.source} and data.target={section.target} what they should be?"
         )
-    tests = [source.read(name) for name in source.tests]
-    return Pairs(source, tokenizer, train, validation, source.read("validation"), tests)
-
-
-def read_test_set(section: ParallelData, name: str) -> TestSet:
-    """A part of the run's own data by its name (``validation``, ``test_2016_flickr``), or text by its path.
-
-    Raises:
-        DataError: neither, or all problems of its text.
-    """
-    source = open_pairs(section.model_copy(update={"tests": []}))
-    if name in ("train", "validation", "val", "valid", "dev"):
-        part = "train" if name == "train" else "validation"
-        return read_set(name, lambda faults: source.pairs(part, faults))
-    return read_set(name, find_part(section, source.origin, name, "data").pairs)
+    tests = [read_set(test) for test in source.tests.values()]
+    held = read_set(Part("validation", source, "validation"))
+    return Pairs(source, tokenizer, train, validation, held, tests)
 
 
 class _Sample:
     """One side's text that a tokeniser is trained on: all, or every k-th sentence of a large corpus."""
 
-    def __init__(self, source: ParallelSource, side: int, characters: int, progress: Progress | None) -> None:
-        self.source, self.side, self.progress = source, side, progress
+    def __init__(
+        self,
+        source: ParallelSource,
+        side: int,
+        characters: int,
+        seen: Iterator[int],
+        progress: Progress | None,
+    ) -> None:
+        """``seen`` numbers what was read, over all passes."""
+        self.source, self.side, self.seen, self.progress = source, side, seen, progress
         self.every = max(1, -(-characters // MOST_TEXT))
 
     def __iter__(self) -> Iterator[str]:
-        for number, pair in enumerate(islice(self.source.pairs("train"), 0, None, self.every), 1):
+        for pair in islice(self.source.pairs("train"), 0, None, self.every):
             if self.progress:
-                self.progress("training the tokeniser", number, 0)
+                self.progress("training the tokeniser", next(self.seen), 0)
             yield pair[self.side]

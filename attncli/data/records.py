@@ -118,21 +118,22 @@ def _csv(file: TextFile, fields: Fields, faults: Faults) -> Iterator[Record]:
                 )
         return
     places = [header.names.index(name) for name in fields.names]
-    reader = csv.reader(ended, delimiter=header.mark)
+    reader = csv.reader(ended, delimiter=header.mark, strict=True)  # never joins lines at a stray quote
     while True:
         start = reader.line_num + 2
         where = f"{file.path}:{start}"
         try:
             row = next(reader, None)
         except csv.Error as error:
-            faults.add(f"not CSV: {error} (a quote that is never closed?)", where)
+            faults.add(f"not CSV: {error} (a quote that is never closed, or stray?)", where)
             return
         if row is None:
             return
         if not row:
             continue
         if len(row) != len(header.names):
-            faults.add(f"{len(row)} fields where the header has {len(header.names)}", where)
+            count = f"{len(row)} field{'s' * (len(row) > 1)}"
+            faults.add(f"{count} where the header has {len(header.names)}", where)
             continue
         yield where, tuple(row[at] for at in places)
 

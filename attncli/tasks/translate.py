@@ -31,7 +31,6 @@ from attncli.tasks.watch import Watch
 from attncli.training.task import Batch, Goal, Shard, Task
 from attncli.training.translations import write_translations
 
-
 _SHORTLIST = "shortlist.safetensors"
 
 
@@ -209,12 +208,15 @@ class TranslateTask(Task):
         self.pairs = replace(self.pairs, validation=store, validation_set=test)
         self.measured = test
 
-    def translator(self, final: bool = False) -> Translator:
-        """The model with the search of the evaluations, or with the recipe's own where ``final``."""
+    def translator(self, final: bool = False, **sampling: Any) -> Translator:
+        """The model with the search of the evaluations, or with the recipe's own where ``final``.
+
+        ``sampling``: those arguments of :class:`Translator`.
+        """
         search = self.recipe.evaluate.search
         if not final:
             search = search.model_copy(update={"beam": self.recipe.evaluate.validation_beam})
-        return Translator(self.model, self.tokenizer, search, self.shortlist if final else None)
+        return Translator(self.model, self.tokenizer, search, self.shortlist if final else None, **sampling)
 
     # What the machine decided
 

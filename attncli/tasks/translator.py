@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,7 +12,14 @@ from torch import Tensor, nn
 
 from attncli.attention import record
 from attncli.data.pair_tokenizers import PairTokenizer
-from attncli.decoding import Hypothesis, SearchSettings, Shortlist, beam_search
+from attncli.decoding import (
+    Hypothesis,
+    Sampling,
+    SearchSettings,
+    Shortlist,
+    beam_search,
+    sample_translations,
+)
 from attncli.recipe.translate import Search
 
 
@@ -43,7 +50,11 @@ class Translator:
         tokenizer: PairTokenizer,
         search: Search,
         shortlist: Shortlist | None = None,
+        sampling: Sampling | None = None,
+        seed: int = 0,
     ) -> None:
+        """``sampling`` draws translations instead of searching them, sentence n with ``seed`` + n."""
+        self.sampling, self.seed = sampling, seed
         self.model, self.tokenizer, self.batch = model, tokenizer, search.batch
         self.shortlist = shortlist
         self.settings = SearchSettings(
@@ -70,6 +81,8 @@ class Translator:
     ) -> list[list[Translation]]:
         """The ``count`` best translations of each text, best first; fewer where fewer were found.
 
+        With sampling ``count`` drawn ones, in the order drawn.
+
         Raises ValueError for a text that is longer than the model can take. ``progress`` hears of how many
         texts are done.
         """
@@ -87,34 +100,38 @@ class Translator:
         done = len(sources) - len(order)
         for first in range(0, len(order), self.batch):
             group = order[first : first + self.batch]
-            for at, hypotheses in zip(group, self._search([sources[at] for at in group], count), strict=True):
+            for at, hypotheses in zip(group, self._search(group, sources, count), strict=True):
                 found[at] = [
                     Translation(self.tokenizer.decode(h.tokens), h.score, h.tokens) for h in hypotheses
                 ]
             done += len(group)
             if progress:
                 progress(done)
+        self.seed += len(sources)
         return found
 
     @torch.inference_mode()
-    def _search(self, sources: list[list[int]], count: int) -> list[list[Hypothesis]]:
-        source, keep = self._padded(sources)
+    def _search(self, group: list[int], sources: Sequence[list[int]], count: int) -> list[list[Hypothesis]]:
+        source, keep = self._padded([sources[at] for at in group])
         words = None if self.shortlist is None else self.shortlist.words(source)
-        limits = self.settings.limits(keep.sum(1), self.longest)  # [B]
+        settings = self.settings if self.sampling is None else replace(self.settings, beam=count)
+        limits = settings.limits(keep.sum(1), self.longest)  # [B]
         steps = self.model.decoding(
-            source, None if bool(keep.all()) else keep, self.settings.beam, int(limits.max())
+            source, None if bool(keep.all()) else keep, settings.beam, int(limits.max())
         )
-        return beam_search(
-            steps,
-            bos_id=self.tokenizer.bos_id,
-            eos_id=self.tokenizer.eos_id,
-            pad_id=self.tokenizer.pad_id,
-            settings=self.settings,
-            limits=limits,
-            count=count,
-            words=words,
-            allowed=None if words is None else self.shortlist.allowed(source, words),
-        )
+        options = {
+            "bos_id": self.tokenizer.bos_id,
+            "eos_id": self.tokenizer.eos_id,
+            "pad_id": self.tokenizer.pad_id,
+            "settings": settings,
+            "limits": limits,
+            "words": words,
+            "allowed": None if words is None else self.shortlist.allowed(source, words),
+        }
+        if self.sampling is None:
+            return beam_search(steps, count=count, **options)
+        seeds = [self.seed + at for at in group]
+        return sample_translations(steps, sampling=self.sampling, seeds=seeds, **options)
 
     def _padded(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
         """Ids [B, T] padded on the right, and where they are real, bool [B, T]."""

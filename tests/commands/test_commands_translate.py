@@ -131,6 +131,16 @@ def test_json_is_one_document(attn, run):
     assert ran.json["translations"][0]["translations"][0]["score"] < 0
 
 
+def test_sampling_repeats_with_its_seed(attn, run):
+    texts = ["the cat runs home", "a dog"]
+    drawn = attn("translate", run, *texts, "--temperature", 1.5, "--nbest", 4, "--seed", 3).out
+    assert drawn == attn("translate", run, *texts, "--temperature", 1.5, "--nbest", 4, "--seed", 3).out
+    assert drawn != attn("translate", run, *texts, "--temperature", 1.5, "--nbest", 4, "--seed", 4).out
+    assert len(drawn.splitlines()) == 8
+    assert attn("translate", run, *texts, "--seed", 3).code == 2
+    assert attn("translate", run, *texts, "--top-k", 3, "--beam", 2).code == 2
+
+
 def test_bad_input_is_told(attn, run, tmp_path):
     (tmp_path / "bad.txt").write_bytes(b"the cat\nein \xff dog\n")
     ran = attn("translate", run, "bad.txt")
@@ -204,7 +214,9 @@ def test_wrong_data_is_told_before_training(attn, pairs, tmp_path):
 
 def test_shortlist_is_kept_with_the_run(attn, pairs, tmp_path):
     settings = [*TINY["transformer"], *QUICK, "train.steps=40", "train.average=none", "--data", pairs]
-    ran = attn("translate", "transformer", *settings, "evaluate.search.shortlist=20", "--out", "short", "--json")
+    ran = attn(
+        "translate", "transformer", *settings, "evaluate.search.shortlist=20", "--out", "short", "--json"
+    )
     assert ran.code == 0, ran.err
     assert (tmp_path / "short" / "shortlist.safetensors").exists()
     first = attn("translate", "short", "the cat runs", "a dog").out.splitlines()
