@@ -92,7 +92,8 @@ def test_help_lists_every_command():
     done = attn("--help")
     assert done.returncode == 0
     listed = [line.split()[0] for line in done.stdout.partition("Commands:")[2].splitlines() if line.strip()]
-    assert listed == ["pretrain", "evaluate", "resume", "inspect", "bench", "doctor", "recipes", "runs"]
+    commands = ["pretrain", "translate", "evaluate", "resume", "inspect", "export", "bench", "doctor"]
+    assert listed == [*commands, "recipes", "runs"]
     for name in listed:
         module = ROOT / "attncli" / "commands" / f"{name}.py"
         assert module.exists(), name
