@@ -49,6 +49,7 @@ def main(first: str, *, format: str = "hf", out: Path | None = None) -> None:
         _check_translation(task, run, format)
         write, use = _TRANSLATION[format]
     else:
+        _check_language(task, run)
         write, use = _write_language, _use_language
     _in_place(folder, lambda aside: write(task, aside))
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
@@ -59,6 +60,8 @@ def main(first: str, *, format: str = "hf", out: Path | None = None) -> None:
     if not console.json_mode():
         rows = [(name, console.size(size)) for name, size in files.items()]
         console.table(["file", "size"], rows, title=f"{folder} for {FORMATS[format]}", right=["size"])
+    if command == "translate" and loaded.recipe.evaluate.search.shortlist:
+        console.say("the export searches the whole vocabulary: evaluate.search.shortlist is attn's own")
     console.say(f"next: {then}")
 
 
@@ -194,12 +197,12 @@ def _write_ctranslate2(task: TranslateTask, folder: Path) -> None:
 
 def _use_ctranslate2(task: TranslateTask, folder: str) -> str:
     search = task.recipe.evaluate.search
-    options = f"beam_size={search.beam}, length_penalty={search.length_penalty}"
-    for name, value in (
-        ("min_decoding_length", search.min_length),
-        ("no_repeat_ngram_size", search.no_repeat),
-    ):
-        options += f", {name}={value}" if value else ""
+    options = (
+        f"beam_size={search.beam}, length_penalty={search.length_penalty}, "
+        f"min_decoding_length={search.min_length}"  # 1 unless it is said
+    )
+    if search.no_repeat:
+        options += f", no_repeat_ngram_size={search.no_repeat}"
     names = ["tokenizer"] if task.tokenizer.joint else ["source", "target"]
     files = [os.path.join(folder, f"{name}.json") for name in names]
     return (
@@ -224,6 +227,16 @@ _TRANSLATION = {
 
 
 # Language models
+
+
+def _check_language(task: PretrainTask, run: RunFolder) -> None:
+    from attncli.models.huggingface_folder import choose_model_type
+
+    try:
+        choose_model_type(task.recipe.model.family, task.config)
+    except RecipeError as error:
+        then = task.next_commands(run.path)[0]
+        raise RecipeError(*error.problems, then=then) from None
 
 
 def _write_language(task: PretrainTask, folder: Path) -> None:

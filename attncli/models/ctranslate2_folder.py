@@ -42,9 +42,6 @@ def ctranslate2_problems(config: Seq2SeqConfig) -> list[Problem]:
         if value not in known:
             hint = f"it has {', '.join(map(str, known))}"
             found.append(Problem(f"CTranslate2 has no model.attention.{key}={value}", hint=hint))
-    if decoder.kv_heads not in (None, decoder.heads):
-        what = f"CTranslate2 has no model.attention.kv_heads={decoder.kv_heads} in an encoder and decoder"
-        found.append(Problem(what, hint="it has as many key/value heads as heads"))
     return found
 
 
@@ -92,6 +89,8 @@ def _spec(model: Transformer) -> Any:
         "ffn_glu": config.activation in _GATED,
         "rms_norm": config.norm_kind == "rms",
     }
+    if config.kv_heads not in (None, config.heads):
+        shared["num_heads_kv"] = config.kv_heads
     if config.position == "rotary":
         shared |= {"rotary_dim": config.head_dim, "rotary_interleave": False}
         shared |= {"rotary_base": config.rotary_base}
