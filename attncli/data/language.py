@@ -42,9 +42,9 @@ Ints = NDArray[np.int64]
 class Shelves:
     """Which slices are on which shelf of an epoch."""
 
-    def __init__(self, slices: int, each: int = SLICES) -> None:
-        """``each``: most slices of a shelf."""
-        self.slices, self.shelves = slices, -(-slices // each)
+    def __init__(self, slices: int, each: int = 0) -> None:
+        """``each``: most slices of a shelf; 0 is :data:`SLICES`."""
+        self.slices, self.shelves = slices, -(-slices // (each or SLICES))
 
     def on(self, shelf: int, rng: np.random.Generator) -> tuple[Ints, np.random.Generator]:
         """Slices of a shelf and the shelf's generator; ``rng`` is the epoch's."""

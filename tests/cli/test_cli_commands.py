@@ -221,7 +221,7 @@ class TestRecipes:
         assert told.err.startswith("next: ")
         assert cli.run(["recipes", "list", "bench", "--json"]) == 0
         names = [entry["name"] for entry in json.loads(capsys.readouterr().out)["recipes"]]
-        assert names == ["bench/attention", "bench/train"]
+        assert names == ["bench/attention", "bench/decode", "bench/train", "bench/translate"]
         assert cli.run(["recipes", "list", "pretran"]) == 2
         assert "did you mean pretrain" in capsys.readouterr().err
 
@@ -276,7 +276,7 @@ class TestRecipes:
         assert "no .yaml file in empty" in capsys.readouterr().err
 
     def test_a_recipe_of_another_command_can_be_meant(self, here, capsys):
-        (here / "x.yaml").write_text("data: {batch: 3}\n")
+        (here / "x.yaml").write_text("data: {tokens: 3}\n")
         assert cli.run(["recipes", "check", "--command", "pretrain", "x.yaml"]) == 2
         assert cli.run(["recipes", "check", "--command", "bench", "x.yaml"]) == 0
 

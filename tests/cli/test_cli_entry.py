@@ -92,7 +92,18 @@ def test_help_lists_every_command():
     done = attn("--help")
     assert done.returncode == 0
     listed = [line.split()[0] for line in done.stdout.partition("Commands:")[2].splitlines() if line.strip()]
-    assert listed == ["pretrain", "evaluate", "resume", "inspect", "bench", "doctor", "recipes", "runs"]
+    assert listed == [
+        "pretrain",
+        "translate",
+        "evaluate",
+        "resume",
+        "inspect",
+        "export",
+        "bench",
+        "doctor",
+        "recipes",
+        "runs",
+    ]
     for name in listed:
         module = ROOT / "attncli" / "commands" / f"{name}.py"
         assert module.exists(), name
@@ -178,7 +189,7 @@ def test_odd_bytes_and_locales(tmp_path):
         ("attn pretrain be", {"bert", "bert-mini"}),
         ("attn recipes show pretrain/sh", {"pretrain/shakespeare", "pretrain/shakespeare-large"}),
         ("attn pretrain bert train.schedule.w", {"train.schedule.warmup="}),
-        ("attn bench attention data.l", {"data.lengths="}),
+        ("attn bench attention data.leng", {"data.lengths="}),
         ("attn rec", {"recipes"}),
         ("attn pretrain my", {"my.yaml", "my-run/"}),
     ],
