@@ -18,6 +18,7 @@ from attncli.bench.remote import Builds, Remote, start_peers
 from attncli.data.order import generator
 from attncli.data.pair_store import PairStore
 from attncli.data.translation import PairExamples
+from attncli.errors import RecipeError
 from attncli.models.marian import marian_config
 from attncli.models.translation import Seq2SeqConfig, resolve_translation
 from attncli.recipe.bench import BenchTranslateRecipe
@@ -295,11 +296,15 @@ def peer_steps(
 ) -> dict[tuple[str, str], Remote]:
     """The same steps of other libraries, each in a process of its own with that library's defaults.
 
-    ``say`` hears of each that is not there. Raises RecipeError for a model that they do not have.
+    ``say`` hears of each that is not there. None has a model that Marian has not.
     """
     if not recipe.evaluate.peers:
         return {}
-    marian_config(config_of(recipe))
+    try:
+        marian_config(config_of(recipe))
+    except RecipeError as error:
+        say(f"nothing beside ours: {error}")
+        return {}
     builds: Builds = {}
     for name in PEERS:
         if importlib.util.find_spec(name) is None:

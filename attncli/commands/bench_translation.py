@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attncli import console
-from attncli.errors import DataError, nearest
+from attncli.errors import RecipeError, nearest
 from attncli.recipe.bench import BenchDecodeRecipe, BenchTranslateRecipe
 
 if TYPE_CHECKING:
@@ -106,14 +106,14 @@ def _trained(recipe: BenchDecodeRecipe, device: torch.device) -> _Subject:
     place = [f"train.device={machine.device}", f"train.threads={machine.threads}"]
     run, loaded = open_run("translate", data.run, place)
     if run.info["command"] != "translate":
-        raise DataError(f"data.run={data.run}: attn {run.info['command']} made it, not attn translate")
+        raise RecipeError(f"data.run={data.run}: attn {run.info['command']} made it, not attn translate")
     task, _ = load_task(run, loaded, data=True)
     tests = {test.name: test for test in task.pairs.tests}
     name = data.test or next(iter(tests), "")
     if name not in tests:
         near = nearest(name, tests)
         hint = f"did you mean {near}?" if near else f"there are: {', '.join(tests) or 'none'}"
-        raise DataError(f"data.test={name}: the run has no such test set; {hint}")
+        raise RecipeError(f"data.test={name}: the run has no such test set; {hint}")
     sources, references = (texts[: data.sentences] for texts in (tests[name].sources, tests[name].references))
     tokenizer = task.tokenizer
     special = SpecialIds(tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id, tokenizer.unk_id)

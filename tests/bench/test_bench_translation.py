@@ -249,6 +249,13 @@ def test_bench_translate_command(capfd):
     assert len({count for case, count in tokens.items() if case != "joeynmt"}) == 1
 
 
+def test_a_model_that_peers_do_not_have_runs_alone():
+    said = []
+    recipe = load_recipe("bench", "translate", [*SMALL, "model.norm=pre"]).recipe
+    assert translate.peer_steps(recipe, torch.device("cpu"), "float32", said.append) == {}
+    assert "model.norm=pre" in said[0]
+
+
 def test_mistakes_in_lengths(capfd):
     assert run_program(["bench", "decode", "data.mean=40"]) == 2
     assert "data.mean" in capfd.readouterr().err
