@@ -349,9 +349,9 @@ def test_it_learns_to_reverse_and_where_to_look(values):
     generator = torch.Generator().manual_seed(1)
     model = Recurrent(RecurrentConfig(**SMALL | {"embedding": 32, "width": 32, "dropout": 0.0} | values))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=200)
-    for _ in range(200):
-        source, tokens, labels, _ = reversed_sentences(64, generator)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=150)
+    for _ in range(150):
+        source, tokens, labels, _ = reversed_sentences(48, generator)
         at = labels.flatten().nonzero().squeeze(1)
         loss = F.cross_entropy(model(source, tokens, source > 0, at), labels.flatten()[at])
         optimizer.zero_grad()
