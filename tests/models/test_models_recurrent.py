@@ -117,14 +117,19 @@ def test_a_word_is_predicted_from_those_before_it(values):
     assert changes.tolist() == [True, False, False, False]
 
 
-def cells(model, x, state):
-    """One decoder layer's own step on the whole input, through PyTorch's cell."""
-    net = model.decoder[0].net
-    weights = net.weight_ih_l0, net.weight_hh_l0, net.bias_ih_l0, net.bias_hh_l0
-    if model.config.cell == "gru":
-        return (torch.gru_cell(x[None], state[0][None], *weights)[0],)
-    h, c = torch.lstm_cell(x[None], (state[0][None], state[1][None]), *weights)
-    return h[0], c[0]
+def cells(model, x, states):
+    """The decoder layers' step on the whole input, through PyTorch's cells."""
+    new = []
+    for layer, state in zip(model.decoder, states, strict=True):
+        net = layer.net
+        weights = net.weight_ih_l0, net.weight_hh_l0, net.bias_ih_l0, net.bias_hh_l0
+        if model.config.cell == "gru":
+            new.append((torch.gru_cell(x[None], state[0][None], *weights)[0],))
+        else:
+            h, c = torch.lstm_cell(x[None], (state[0][None], state[1][None]), *weights)
+            new.append((h[0], c[0]))
+        x = new[-1][0]
+    return new
 
 
 def by_the_papers(model, source, tokens):
@@ -137,7 +142,9 @@ def by_the_papers(model, source, tokens):
     back = encoder.back.net(x.flip(0)[None])[0][0].flip(0)
     annotations = [model.annotate(torch.cat(pair)) for pair in zip(forth, back, strict=True)]
     first = torch.tanh(model.bridge(torch.cat([forth[-1], back[0]])))
-    state = tuple(first.split(width))
+    parts = first.split(width)
+    tensors = len(parts) // model.config.decoder_layers
+    states = [parts[n : n + tensors] for n in range(0, len(parts), tensors)]
 
     def context(query):
         mechanism = model.cross_attention.mechanism
@@ -154,22 +161,23 @@ def by_the_papers(model, source, tokens):
     fed, logits = torch.zeros(model.config.embedding, dtype=torch.double), []
     for word in embedding[tokens] * scale:
         if style == "bahdanau":
-            c = context(state[0])
-            state = cells(model, torch.cat([word, c]), state)
-            pre = model.readout.weight @ torch.cat([c, state[0], word]) + model.readout.bias
+            c = context(states[-1][0])
+            states = cells(model, torch.cat([word, c]), states)
+            pre = model.readout.weight @ torch.cat([c, states[-1][0], word]) + model.readout.bias
             h = torch.stack([torch.maximum(pre[2 * i], pre[2 * i + 1]) for i in range(len(pre) // 2)])
         else:
-            state = cells(model, torch.cat([word, fed]) if model.config.input_feeding else word, state)
-            c = context(state[0])
-            h = fed = torch.tanh(model.readout.weight @ torch.cat([c, state[0]]) + model.readout.bias)
+            states = cells(model, torch.cat([word, fed]) if model.config.input_feeding else word, states)
+            c = context(states[-1][0])
+            h = fed = torch.tanh(model.readout.weight @ torch.cat([c, states[-1][0]]) + model.readout.bias)
         logits.append(embedding @ h)
     return torch.stack(logits)
 
 
+@pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("mechanism", ["additive", "dot", "bilinear"])
 @pytest.mark.parametrize("values", list(combinations("style", "cell")), ids=label)
-def test_the_model_is_that_of_the_papers(values, mechanism):
-    model = build(**values | {"mechanism": mechanism})
+def test_the_model_is_that_of_the_papers(values, mechanism, layers):
+    model = build(**values, mechanism=mechanism, decoder_layers=layers)
     source, keep, tokens = sentences()
     logits = model(source, tokens, keep)
     for row in range(2):
@@ -349,9 +357,9 @@ def test_it_learns_to_reverse_and_where_to_look(values):
     generator = torch.Generator().manual_seed(1)
     model = Recurrent(RecurrentConfig(**SMALL | {"embedding": 32, "width": 32, "dropout": 0.0} | values))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=200)
-    for _ in range(200):
-        source, tokens, labels, _ = reversed_sentences(64, generator)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=150)
+    for _ in range(150):
+        source, tokens, labels, _ = reversed_sentences(48, generator)
         at = labels.flatten().nonzero().squeeze(1)
         loss = F.cross_entropy(model(source, tokens, source > 0, at), labels.flatten()[at])
         optimizer.zero_grad()
