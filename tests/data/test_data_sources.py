@@ -254,7 +254,7 @@ NO_COLUMN = "no column 'text'; the first line must name the columns (it reads: i
         ("a.json", b'[{"text": "x"}]', "", "is a JSON array"),
         ("a.csv", b"id,body\n1,hello\n", ":1", NO_COLUMN),
         ("a.csv", b"id,text\n1,hello\n2,a,b\n", ":3", "3 fields where the header has 2"),
-        ("a.csv", b'id,text\n1,"two\nlines"\n2\n', ":4", "1 fields where the header has 2"),
+        ("a.csv", b'id,text\n1,"two\nlines"\n2\n', ":4", "1 field where the header has 2"),
         ("a.parquet", b"not parquet", "", "not readable as parquet"),
     ],
 )  # fmt: skip
