@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attncli.attention.masks import Mask
+from attncli.attention.masks import Mask, Places
 from attncli.attention.mechanisms.base import Mechanism, Support
 
 
@@ -66,9 +66,9 @@ class LocalWeights(Mechanism):
         """As the mechanism does."""
         return self.mechanism.prepare(q, k)
 
-    def restrict(self, mask: Mask | None, queries: int, keys: int) -> Mask | None:
+    def restrict(self, mask: Mask | None, queries: int, keys: int, places: Places = None) -> Mask | None:
         """The mask and the window."""
-        mask = self.mechanism.restrict(mask, queries, keys)
+        mask = self.mechanism.restrict(mask, queries, keys, places)
         near = Near(self.places, self.window)
         return near if mask is None else mask & near
 

@@ -152,9 +152,7 @@ def _write_marian(task: TranslateTask, folder: Path) -> None:
         generation["min_new_tokens"] = search.min_length
     if search.no_repeat:
         generation["no_repeat_ngram_size"] = search.no_repeat
-    save_marian(
-        task.model, folder, bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id, generation=generation
-    )
+    save_marian(task.model, folder, bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id, generation=generation)
     _write_tokenizers(task, folder)
     names = {
         f"{role}_token": tokenizer.source.id_to_token(getattr(tokenizer, f"{role}_id"))
@@ -206,7 +204,8 @@ def _use_ctranslate2(task: TranslateTask, folder: str) -> str:
     files = [os.path.join(folder, f"{name}.json") for name in names]
     return (
         "import ctranslate2; from tokenizers import Tokenizer as T; "
-        f"s = T.from_file({files[0]!r}); t = T.from_file({files[-1]!r}); m = ctranslate2.Translator({folder!r}); "
+        f"s = T.from_file({files[0]!r}); t = T.from_file({files[-1]!r}); "
+        f"m = ctranslate2.Translator({folder!r}); "
         f"r = m.translate_batch([s.encode('A sentence.').tokens], {options}); "
         "print(t.decode([t.token_to_id(p) for p in r[0].hypotheses[0]]))"
     )
@@ -259,6 +258,5 @@ def _use_language(task: PretrainTask, folder: str) -> str:
     if task.causal:
         return f"from transformers import pipeline; print(pipeline('text-generation', {folder!r})('Once'))"
     mask = task.tokenizer.tokens[task.tokenizer.mask_id]
-    return (
-        f"from transformers import pipeline; print(pipeline('fill-mask', {folder!r})('A {mask} is an object.'))"
-    )
+    text = f"A {mask} is an object."
+    return f"from transformers import pipeline; print(pipeline('fill-mask', {folder!r})({text!r}))"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from attncli.models.config import DecoderConfig, EncoderConfig, TransformerConfig
+from attncli.models.recurrent_config import RecurrentConfig
 from attncli.models.translation import Seq2SeqConfig, TranslationConfig, build_translation
 
 _GATED = ("swiglu", "geglu")
@@ -37,6 +38,7 @@ class Flops:
     attention: int
     """Scores and weighted sums."""
     feed_forward: int
+    """Feed-forward nets, or recurrent cells."""
     head: int
     """The output layers, and the projection of factorised embeddings."""
 
@@ -77,12 +79,14 @@ def model_flops(
 
 
 def translation_flops(
-    config: Seq2SeqConfig, *, source: float, target: float, predicted: float | None = None
+    config: Seq2SeqConfig | RecurrentConfig, *, source: float, target: float, predicted: float | None = None
 ) -> Flops:
     """Operations of a forward pass over one pair of ``source`` and ``target`` tokens.
 
     ``predicted``: positions whose logits are computed, on average; all of the target's where it is None.
     """
+    if isinstance(config, RecurrentConfig):
+        return _recurrent(config, source, target, target if predicted is None else predicted)
     encoder, decoder = config.encoder, config.decoder
     read = _blocks(encoder, source, causal=False)
     write = _blocks(decoder, target, causal=True)
@@ -94,6 +98,29 @@ def translation_flops(
         attention=round(read.attention + write.attention + decoder.layers * 4 * target * source * width),
         feed_forward=round(read.feed_forward + write.feed_forward),
         head=round(2 * predicted * width * config.target_vocabulary),
+    )
+
+
+def _recurrent(config: RecurrentConfig, source: float, target: float, predicted: float) -> Flops:
+    """Every place of the source attended to, whatever the scope."""
+    width, words = config.width, config.embedding
+    before = config.style == "bahdanau"
+    gates = 3 if config.cell == "gru" else 4
+    fed = width if before else words if config.input_feeding else 0
+    read = 2 * (words + width) + (config.encoder_layers - 1) * 2 * (2 * width + width)
+    write = words + fed + width + (config.decoder_layers - 1) * 2 * width
+    first = config.decoder_layers * (1 if config.cell == "gru" else 2)
+    share = width // config.heads
+    queries = target * width * share if config.mechanism in ("additive", "bilinear") else 0.0
+    keys = source * width * share if config.mechanism == "additive" else 0.0
+    place = target * width * (width + config.heads) if config.scope == "local" else 0.0
+    output = (2 * width + words) * 2 * words if before else 2 * width * words
+    read_out = (target if config.input_feeding else predicted) * output
+    return Flops(
+        projections=round(2 * (source * 2 * width * width + queries + keys + place + read_out)),
+        attention=round(4 * target * source * width),
+        feed_forward=round(2 * gates * width * (source * read + target * write) + 4 * width * width * first),
+        head=round(2 * predicted * words * config.target_vocabulary),
     )
 
 

@@ -78,7 +78,9 @@ def _differences(model_type: str, config: Config) -> list[Problem]:
     if isinstance(config, EncoderConfig):
         head = "gelu" if model_type == "roberta" else config.activation
         if model_type in ("bert", "albert") and config.head_activation != head:
-            what = f"{_NAMES[model_type]} has one activation for blocks and head, not {config.activation} and "
+            what = (
+                f"{_NAMES[model_type]} has one activation for blocks and head, not {config.activation} and "
+            )
             found.append(Problem(f"{what}{config.head_activation}"))
         if config.pair and model_type in ("roberta", "modernbert"):
             found.append(Problem(f"{_NAMES[model_type]} has no head for train.objective.sentences"))

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from attncli.attention.alignment import Alignment, Memory
 from attncli.attention.recording import joined
+from attncli.layers import TokenEmbeddings, initialise_xavier
 from attncli.layers.recurrent import Bidirectional, RecurrentLayer, State, turned_places
 from attncli.models.recurrent_config import RecurrentConfig
 from attncli.ops.dropout import dropout
@@ -33,22 +34,23 @@ from attncli.ops.dropout import dropout
 class Recurrent(nn.Module):
     """A translation model; weights are drawn from PyTorch's generator.
 
+    Embeddings start with a deviation of ``embedding ** -0.5`` and are scaled by its inverse, as the
+    Transformer's are: the cells see inputs near 1 in size, and tied output logits start near that too.
+
     Recorded attention is called ``cross_attention`` (by ``record(model)``): one entry [B, H, T, S] for
-    :meth:`forward`, one [B, H, K, S] for each step of :meth:`decoding`, whose rows are the hypotheses in the
-    order of ``tokens``. In style bahdanau row i is what the attention sees before word i is read, in style
-    luong after; both belong to the prediction of target word i.
+    :meth:`forward`, one [B, H, K, S] for each step of :meth:`decoding`, hypothesis k of sentence b in row
+    [b, :, k]. In both styles they are the weights by which the word after a token was predicted.
     """
 
     def __init__(self, config: RecurrentConfig) -> None:
         super().__init__()
         self.config = config
         e, w = config.embedding, config.width
-        self.target_embedding = nn.Embedding(config.target_vocabulary, e, padding_idx=config.pad_id)
-        self.source_embedding = (
-            None
-            if config.tie_embeddings == "all"
-            else nn.Embedding(config.source_vocabulary, e, padding_idx=config.pad_id)
-        )
+        words = {"pad_id": config.pad_id, "dropout": config.dropout, "scale": e**0.5}
+        self.source_embeddings = TokenEmbeddings(config.source_vocabulary, e, **words)
+        self.target_embeddings = TokenEmbeddings(config.target_vocabulary, e, **words)
+        if config.tie_embeddings == "all":
+            self.target_embeddings.word = self.source_embeddings.word
         self.encoder = nn.ModuleList(
             Bidirectional(config.cell, 2 * w if index else e, w) for index in range(config.encoder_layers)
         )
@@ -68,23 +70,11 @@ class Recurrent(nn.Module):
             dropout=config.attention_dropout,
         )
         self.readout = nn.Linear(2 * w + e, 2 * e) if self.before else nn.Linear(2 * w, e)
-        tied = config.tie_embeddings != "none"
-        self.output = None if tied else nn.Linear(e, config.target_vocabulary, bias=False)
-        if self.output is not None:
+        self.output = None
+        if config.tie_embeddings == "none":
+            self.output = nn.Linear(e, config.target_vocabulary, bias=False)
             self.output.muon = False  # an output layer, which AdamW trains
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """Linear layers as Glorot and Bengio 2010; embeddings such that logits start near 1 in size."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=self.config.embedding**-0.5)
-                if module.padding_idx is not None:
-                    nn.init.zeros_(module.weight[module.padding_idx].detach())
+        initialise_xavier(self, embedding_std=e**-0.5)
 
     def forward(
         self,
@@ -107,10 +97,13 @@ class Recurrent(nn.Module):
         source_keep: Tensor | None = None,
         labels_at: Tensor | None = None,
     ) -> Tensor:
-        """What the output layer sees, [B, T, E] or [N, E]; arguments as :meth:`forward`."""
+        """What the output layer sees, [B, T, E] or [N, E]; the arguments of :meth:`forward`.
+
+        With ``output_weight``, what :func:`attncli.ops.cross_entropy.linear_cross_entropy` trains on.
+        """
         with torch.autocast(source.device.type, enabled=False):  # recurrences add up errors of half width
             memory, states = self._encode(source, source_keep)
-            words = self._drop(self.target_embedding(tokens))  # [B, T, E]
+            words = self.target_embeddings(tokens)  # [B, T, E]
             if self.config.parallel:
                 top = self._run(words, states)
                 parts = [self.cross_attention(top, memory), top]
@@ -119,24 +112,23 @@ class Recurrent(nn.Module):
             if self.before:
                 parts.append(words)
             if labels_at is not None:
-                parts = [part.flatten(0, 1)[labels_at] for part in parts]
-        return self._read(parts)
+                parts = [part.flatten(0, 1).index_select(0, labels_at) for part in parts]
+            h = parts[0] if self.config.input_feeding else self.combine(parts)
+        return self._drop(h)
 
     @property
     def output_weight(self) -> Tensor:
         """The output layer, [V, E]: its own, or the target embeddings."""
-        return (self.target_embedding if self.output is None else self.output).weight
+        return (self.target_embeddings.word if self.output is None else self.output).weight
 
-    def decoding(
-        self, source: Tensor, source_keep: Tensor | None = None, beams: int = 1, limit: int | None = None
-    ) -> RecurrentSteps:
-        """Step by step from here on: ``beams`` hypotheses for each sentence of ``source`` [B, S].
+    @torch.inference_mode()
+    def decoding(self, source: Tensor, source_keep: Tensor | None, beams: int, limit: int) -> RecurrentSteps:
+        """Start translations of ``source`` [B, S]: ``beams`` hypotheses each, of at most ``limit`` tokens.
 
-        ``limit``, the most tokens of a translation, binds models that set memory aside; this one does not.
+        A state is as large for any number of tokens: ``limit`` sets nothing aside here.
         """
         with torch.autocast(source.device.type, enabled=False):
-            memory, states = self._encode(source, source_keep)
-        return RecurrentSteps(self, memory, states, beams)
+            return RecurrentSteps(self, *self._encode(source, source_keep), beams)
 
     def _drop(self, x: Tensor) -> Tensor:
         return dropout(x, self.config.dropout, self.training)
@@ -145,12 +137,11 @@ class Recurrent(nn.Module):
         """The annotations, prepared for attention, and the first state of each decoder layer."""
         if keep is None:
             keep = torch.ones_like(source, dtype=torch.bool)
-        embedding = self.target_embedding if self.source_embedding is None else self.source_embedding
         lengths = keep.sum(1)
         turned = turned_places(lengths, source.shape[1])
-        x = embedding(source)  # [B, S, E]
-        for layer in self.encoder:
-            x = layer(self._drop(x), turned)  # [B, S, 2 W]
+        x = self.source_embeddings(source)  # [B, S, E]
+        for index, layer in enumerate(self.encoder):
+            x = layer(self._drop(x) if index else x, turned)  # [B, S, 2 W]
         w = self.config.width
         last = x[torch.arange(len(x), device=x.device), lengths - 1, :w]
         ends = torch.cat([last, x[:, 0, w:]], -1)  # [B, 2 W]: each direction has read all there
@@ -167,24 +158,26 @@ class Recurrent(nn.Module):
         return x
 
     def _loop(self, words: Tensor, memory: Memory, states: list[State]) -> list[Tensor]:
-        """Words [B, T, E] to contexts and top outputs [B, T, W], where each step needs the last one's."""
+        """Words [B, T, E] to contexts and top outputs [B, T, W], where each step needs the last one's.
+
+        With input feeding to the output vectors [B, T, E], which the steps have needed already.
+        """
         gates = self.decoder[0].project(words.transpose(0, 1))  # [T, B, G W], all words in one product
-        contexts, tops = [], []
-        feed = self._first_feed(states)
+        found: list[tuple[Tensor, ...]] = []
+        feed = self.first_feed(states)
         with joined():
             for step in gates.unbind():
-                context, states, feed = self._step(step, feed, states, memory, 1)
-                contexts.append(context)
-                tops.append(states[-1][0])
-        return [torch.stack(contexts, 1), torch.stack(tops, 1)]
+                context, states, feed = self.advance(step, feed, states, memory, 1)
+                found.append((feed,) if self.config.input_feeding else (context, states[-1][0]))
+        return [torch.stack(part, 1) for part in zip(*found, strict=True)]
 
-    def _first_feed(self, states: list[State]) -> Tensor | None:
+    def first_feed(self, states: list[State]) -> Tensor | None:
         """Zeros [N, E] where the attended output is fed to the cells."""
         if not self.config.input_feeding:
             return None
         return states[0][0].new_zeros(len(states[0][0]), self.config.embedding)
 
-    def _step(
+    def advance(
         self, gates: Tensor, feed: Tensor | None, states: list[State], memory: Memory, beams: int
     ) -> tuple[Tensor, list[State], Tensor | None]:
         """One step of N = B ``beams`` rows: context [N, W], new states, and what is fed to the next step.
@@ -202,61 +195,81 @@ class Recurrent(nn.Module):
         if context is None:
             context = self._attend(new[-1][0], memory, beams)
             if feed is not None:
-                feed = self._combine([context, new[-1][0]])
+                feed = self.combine([context, new[-1][0]])
         return context, new, feed
 
     def _attend(self, states: Tensor, memory: Memory, beams: int) -> Tensor:
         """Contexts [B K, W] of states [B K, W]: the hypotheses of a sentence are its queries."""
         return self.cross_attention(states.view(-1, beams, states.shape[-1]), memory).flatten(0, 1)
 
-    def _combine(self, parts: list[Tensor]) -> Tensor:
+    def combine(self, parts: list[Tensor]) -> Tensor:
         """Context, state (and word, in style bahdanau) to the output vector [..., E], before dropout."""
         h = self.readout(torch.cat(parts, -1))
         return h.unflatten(-1, (-1, 2)).amax(-1) if self.before else torch.tanh(h)
 
-    def _read(self, parts: list[Tensor]) -> Tensor:
-        return self._drop(self._combine(parts))
-
-    def _logits(self, h: Tensor, words: Tensor | None = None) -> Tensor:
-        weight = self.output_weight
-        return F.linear(h, weight if words is None else weight[words])
-
 
 class RecurrentSteps:
-    """Hypotheses that grow by a token at a time; see :meth:`Recurrent.decoding`. For inference."""
+    """Translations of B sentences, K hypotheses of each, token by token; the model is in eval mode.
+
+    A sentence's hypotheses share its memory, and are the queries that meet it.
+
+    Attributes:
+        beams: hypotheses of each sentence at most.
+        batch: sentences.
+    """
 
     def __init__(self, model: Recurrent, memory: Memory, states: list[State], beams: int) -> None:
-        self.model, self.memory, self.beams = model, memory, beams
-        self.batch = len(memory.keys)
-        self._states = [tuple(part.repeat_interleave(beams, 0) for part in state) for state in states]
-        self._feed = model._first_feed(self._states)  # [B K, E]
+        self.beams, self.batch = beams, len(memory.keys)
+        self._model, self._memory = model, memory
+        self._held = 1  # hypotheses of each sentence now
+        self._states = states  # of [B held, W]
+        self._feed = model.first_feed(states)  # [B held, E]
+        self._words: tuple[Tensor, Tensor] | None = None  # the words asked for last, and their output layer
 
+    @torch.inference_mode()
     def step(self, tokens: Tensor, words: Tensor | None = None) -> Tensor:
-        """Logits float32 [B, K, V] of what follows ``tokens`` [B, K]; or of ``words`` int64 [W]."""
-        model = self.model
+        """Append ``tokens`` int64 [B, K]; logits of what follows, float32 or wider, [B, K, V].
+
+        With ``words`` int64 [W] the logits of those words only, [B, K, W]. The first tokens may be of fewer
+        hypotheses than ``beams``; :meth:`reorder` then makes more.
+        """
+        model, beams = self._model, tokens.shape[1]
+        if self._held == 1 < beams:  # so far one and the same
+            self._keep(torch.arange(self.batch, device=tokens.device).repeat_interleave(beams))
+            self._held = beams
         with torch.autocast(tokens.device.type, enabled=False):
-            word = model.target_embedding(tokens.flatten())  # [B K, E]
-            gates = model.decoder[0].project(word)
-            context, self._states, self._feed = model._step(
-                gates, self._feed, self._states, self.memory, self.beams
+            word = model.target_embeddings(tokens.flatten())  # [B K, E]
+            context, self._states, self._feed = model.advance(
+                model.decoder[0].project(word), self._feed, self._states, self._memory, beams
             )
-            h = model._combine([context, self._states[-1][0], *([word] if model.before else [])])
-        logits = model._logits(h, words)
-        return logits.to(torch.promote_types(logits.dtype, torch.float32)).view(*tokens.shape, -1)
+            h = model.combine([context, self._states[-1][0], *([word] if model.before else [])])
+        logits = F.linear(h, self._output(words)).view(*tokens.shape, -1)
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
+    def _output(self, words: Tensor | None) -> Tensor:
+        """The output layer, or its rows of ``words``, which are kept."""
+        weight = self._model.output_weight
+        if words is None:
+            return weight
+        if self._words is None or self._words[0] is not words:
+            self._words = words, weight.index_select(0, words)
+        return self._words[1]
+
+    @torch.inference_mode()
     def reorder(self, beams: Tensor) -> None:
-        """Hypothesis k of sentence b becomes what ``beams[b, k]`` was; int64 [B, K]."""
-        first = torch.arange(self.batch, device=beams.device).unsqueeze(1) * self.beams
-        self.beams = beams.shape[1]
+        """Hypothesis k of sentence b becomes what hypothesis ``beams[b, k]`` was; ``beams`` int64 [B, K]."""
+        first = torch.arange(self.batch, device=beams.device).unsqueeze(1) * self._held
         self._keep((beams + first).flatten())
+        self._held = beams.shape[1]
 
+    @torch.inference_mode()
     def select(self, sentences: Tensor) -> None:
-        """Keep these sentences, in this order; int64 [B']."""
-        rows = sentences.unsqueeze(1) * self.beams + torch.arange(self.beams, device=sentences.device)
-        self.memory, self.batch = self.memory.select(sentences), len(sentences)
-        self._keep(rows.flatten())
+        """Go on with ``sentences`` int64 [B'] only, in this order."""
+        places = torch.arange(self._held, device=sentences.device)
+        self._keep((sentences.unsqueeze(1) * self._held + places).flatten())
+        self._memory, self.batch = self._memory.select(sentences), len(sentences)
 
     def _keep(self, rows: Tensor) -> None:
-        self._states = [tuple(part[rows] for part in state) for state in self._states]
+        self._states = [tuple(part.index_select(0, rows) for part in state) for state in self._states]
         if self._feed is not None:
-            self._feed = self._feed[rows]
+            self._feed = self._feed.index_select(0, rows)

@@ -38,6 +38,16 @@ class RecurrentConfig(TranslationConfig):
         """Whether all target positions are computed at once while training."""
         return self.style == "luong" and not self.input_feeding
 
+    def describe(self) -> str:
+        """Style, cells, width and attention in words."""
+        feeding = " with input feeding" if self.input_feeding else ""
+        where = f"{self.window} tokens around a place" if self.scope == "local" else "the whole source"
+        heads = f", {self.heads} heads" if self.heads > 1 else ""
+        return (
+            f"recurrent ({self.style}{feeding}), {self.encoder_layers} + {self.decoder_layers} layers of "
+            f"{self.cell} {self.width}; {self.mechanism} attention over {where}{heads}"
+        )
+
 
 def resolve_recurrent(
     section: RecurrentModel, *, source_vocabulary: int, target_vocabulary: int, pad_id: int = 0

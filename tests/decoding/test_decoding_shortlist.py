@@ -29,7 +29,7 @@ def _build(number=600, **more):
 
 
 def test_translations_are_found():
-    likely = _build(count=4).likely
+    likely = _build(count=6).likely
     for word in range(5, S):
         assert likely[word, 0] == word + 20
         assert word + 21 in likely[word]

@@ -1,14 +1,15 @@
 """The recurrent translation model: one definition, whole or step by step, whatever it is made of."""
 
-import dataclasses
 import itertools
 
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from attncli.attention import record
 from attncli.errors import RecipeError
+from attncli.models.flops import count_parameters, translation_flops
 from attncli.models.recurrent import Recurrent
 from attncli.models.recurrent_config import RecurrentConfig, resolve_recurrent
 from attncli.recipe.translate import RecurrentModel
@@ -65,23 +66,24 @@ ALL = list(combinations("style", "cell", "mechanism", "scope", "layers"))
 def test_steps_are_the_forward_pass(values):
     """Hypotheses that are reordered, and sentences that leave, have the logits of their own history."""
     model, beams = build(**values), 3
+    first = 1 if values["encoder_layers"] == 1 else 3  # a search may begin with one hypothesis
     source, keep, _ = sentences()
     torch.manual_seed(1)
     with torch.inference_mode():
         steps = model.decoding(source, keep, beams=beams, limit=9)
         held = torch.arange(4)  # sentences still searched
-        history = torch.zeros(4, beams, 0, dtype=torch.long)
+        history = torch.zeros(4, first, 0, dtype=torch.long)
         for turn in range(5):
-            tokens = torch.randint(1, V, (len(held), beams))
+            tokens = torch.randint(1, V, (len(held), history.shape[1]))
             logits = steps.step(tokens)
             history = torch.cat([history, tokens.unsqueeze(-1)], -1)
-            rows = held.repeat_interleave(beams)
+            rows = held.repeat_interleave(tokens.shape[1])
             want = model(source[rows], history.flatten(0, 1), keep[rows])[:, -1]
-            assert logits.shape == (len(held), beams, V)
+            assert logits.shape == (*tokens.shape, V)
             assert (logits.flatten(0, 1) - want).abs().max() < 1e-10
-            order = torch.randint(0, beams, (len(held), beams))
+            order = torch.randint(0, tokens.shape[1], (len(held), beams))
             steps.reorder(order)
-            history = history.gather(1, order.unsqueeze(-1).expand_as(history))
+            history = history.gather(1, order.unsqueeze(-1).expand(-1, -1, turn + 1))
             if turn in (1, 3):
                 stay = torch.randperm(len(held))[:-1]
                 steps.select(stay)
@@ -115,7 +117,7 @@ def test_a_word_is_predicted_from_those_before_it(values):
     assert changes.tolist() == [True, False, False, False]
 
 
-def cells(model, x, state, part="decoder"):
+def cells(model, x, state):
     """One decoder layer's own step on the whole input, through PyTorch's cell."""
     net = model.decoder[0].net
     weights = net.weight_ih_l0, net.weight_hh_l0, net.bias_ih_l0, net.bias_hh_l0
@@ -127,12 +129,12 @@ def cells(model, x, state, part="decoder"):
 
 def by_the_papers(model, source, tokens):
     """Logits [T, V] of one sentence, a step at a time, as sums over the source."""
-    par = dict(model.named_parameters())
     width, style = model.config.width, model.config.style
-    embedding, rest = par["target_embedding.weight"], model.encoder[0]
-    x = embedding[source]
-    forth = rest.forth.net(x[None])[0][0]
-    back = rest.back.net(x.flip(0)[None])[0][0].flip(0)
+    embedding, encoder = model.output_weight, model.encoder[0]
+    scale = model.config.embedding**0.5
+    x = embedding[source] * scale
+    forth = encoder.forth.net(x[None])[0][0]
+    back = encoder.back.net(x.flip(0)[None])[0][0].flip(0)
     annotations = [model.annotate(torch.cat(pair)) for pair in zip(forth, back, strict=True)]
     first = torch.tanh(model.bridge(torch.cat([forth[-1], back[0]])))
     state = tuple(first.split(width))
@@ -150,7 +152,7 @@ def by_the_papers(model, source, tokens):
         return sum(p / sum(powers) * a for p, a in zip(powers, annotations, strict=True))
 
     fed, logits = torch.zeros(model.config.embedding, dtype=torch.double), []
-    for word in embedding[tokens]:
+    for word in embedding[tokens] * scale:
         if style == "bahdanau":
             c = context(state[0])
             state = cells(model, torch.cat([word, c]), state)
@@ -246,8 +248,7 @@ def test_half_width_products_stay_close(values):
 
 @pytest.mark.parametrize("values", list(combinations("style", "cell")), ids=label)
 def test_dropout_is_for_training(values):
-    model = build(**values, decoder_layers=2, encoder_layers=2, attention_dropout=0.2)
-    model.config = dataclasses.replace(model.config, dropout=0.3)
+    model = build(**values, decoder_layers=2, encoder_layers=2, dropout=0.3, attention_dropout=0.2)
     source, keep, tokens = sentences()
     assert torch.equal(model(source, tokens, keep), model(source, tokens, keep))
     model.train()
@@ -263,7 +264,7 @@ def test_embeddings_are_tied_three_ways(tie, matrices):
     model = Recurrent(RecurrentConfig(**SMALL, tie_embeddings=tie))
     of_words = [p for p in model.parameters() if p.shape == (V, 6)]
     assert len(of_words) == matrices
-    assert not model.target_embedding.weight[0].any()  # padding
+    assert not model.target_embeddings.word.weight[0].any()  # padding
 
 
 def test_the_two_sides_may_have_vocabularies_of_their_own():
@@ -292,6 +293,34 @@ def test_what_does_not_go_together_is_said_at_once():
     assert len(caught.value.problems) == 2
     assert "model.width=10" in text
     assert "30 and 31" in text
+
+
+@pytest.mark.parametrize(
+    "values",
+    list(combinations("style", "cell", "scope", "layers")) + list(combinations("mechanism")),
+    ids=label,
+)
+def test_flops_are_those_of_the_matrix_products(values):
+    """Counted by hand, and by PyTorch's counter on what runs."""
+    config = RecurrentConfig(**SMALL | {"heads": 2} | values)
+    batch, source, target = 2, 5, 4
+    model = Recurrent(config).eval().double()  # the counter does not see inside float32's fused LSTM
+    with FlopCounterMode(display=False) as counter:
+        model(torch.ones(batch, source).long(), torch.ones(batch, target).long())
+    want = counter.get_total_flops() / batch
+    if config.mechanism == "additive":  # its scores are a sum of products, which the counter does not see
+        want += 2 * source * target * config.width
+    assert translation_flops(config, source=source, target=target).forward == want
+    assert count_parameters(config).total == sum(p.numel() for p in model.parameters())
+    assert count_parameters(config).embeddings == V * 6
+
+
+def test_what_it_is_in_words():
+    config = RecurrentConfig(**SMALL, input_feeding=True, scope="local", window=7, cell="lstm")
+    assert config.describe() == (
+        "recurrent (luong with input feeding), 1 + 1 layers of lstm 8; "
+        "additive attention over 7 tokens around a place"
+    )
 
 
 def reversed_sentences(count, generator):
