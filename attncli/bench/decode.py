@@ -14,18 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attncli.bench.ctranslate2 import save_ctranslate2
-from attncli.bench.remote import Remote, start_peers
+from attncli.bench.remote import Builds, Remote, start_peers
 from attncli.decoding import SearchSettings
 from attncli.errors import RecipeError
-from attncli.models.marian import marian_config, save_marian
+from attncli.models.ctranslate2_folder import save_ctranslate2
+from attncli.models.marian import save_marian
 from attncli.models.transformer import Transformer
 from attncli.recipe.bench import BenchLengths
 
 Ids = list[list[int]]
-
-PEERS = ("transformers", "ctranslate2")
-"""What is timed beside ours, where it is installed."""
 
 
 @dataclass(frozen=True)
@@ -191,35 +188,46 @@ def peer_searches(
     if not wanted:
         yield {}
         return
-    try:
-        if not isinstance(model, Transformer):
-            raise RecipeError("a recurrent model")
-        marian_config(model.config)
-    except RecipeError as error:
-        say(f"no peer has such a model: {error}")
-        yield {}
-        return
-    installed = [name for name in PEERS if importlib.util.find_spec(name)]
-    for name in PEERS:
-        if name not in installed:
-            say(f"no {name} beside ours: pip install {name}")
-    special = {"bos_id": work.ids.bos_id, "eos_id": work.ids.eos_id}
     with TemporaryDirectory(prefix="attn-bench-") as folder:
-        marian, other = Path(folder) / "marian", Path(folder) / "ctranslate2"
-        builds: dict[tuple[str, str], tuple[Any, ...]] = {}
-        if "transformers" in installed:
-            save_marian(model, marian, **special, limit=work.longest)
-            builds["transformers", "float32"] = transformers_search, str(marian), work, str(device)
-        if "ctranslate2" in installed:
-            save_ctranslate2(model, other, **special, unk_id=work.ids.unk_id)
-            for kind in ("float32", "int8"):
-                builds["ctranslate2", kind] = ctranslate2_search, str(other), work, str(device), kind
+        builds: Builds = {}
+        for name, write in {"transformers": _write_marian, "ctranslate2": _write_ctranslate2}.items():
+            if importlib.util.find_spec(name) is None:
+                say(f"no {name} beside ours: pip install {name}")
+                continue
+            try:
+                builds |= write(model, Path(folder) / name, work, str(device))
+            except RecipeError as error:
+                say(f"no {name} beside ours: {error}")
         peers = start_peers(builds, say, device=str(device), threads=torch.get_num_threads())
         try:
             yield peers
         finally:
             for peer in peers.values():
                 peer.close()
+
+
+def _write_marian(model: nn.Module, folder: Path, work: Work, device: str) -> Builds:
+    if not isinstance(model, Transformer):
+        raise RecipeError("it has no recurrent model")
+    save_marian(model, folder, bos_id=work.ids.bos_id, eos_id=work.ids.eos_id, limit=work.longest)
+    return {("transformers", "float32"): (transformers_search, str(folder), work, device)}
+
+
+def _write_ctranslate2(model: nn.Module, folder: Path, work: Work, device: str) -> Builds:
+    """Its words are named by their ids."""
+    if not isinstance(model, Transformer):
+        raise RecipeError("it has no recurrent model")
+    config, ids = model.config, work.ids
+    names = [
+        [str(token) for token in range(count)]
+        for count in (config.source_vocabulary, config.target_vocabulary)
+    ]
+    special = {name: str(getattr(ids, f"{name}_id")) for name in ("bos", "eos", "unk")}
+    save_ctranslate2(model, folder, source=names[0], target=names[1], **special)
+    return {
+        ("ctranslate2", compute): (ctranslate2_search, str(folder), work, device, compute)
+        for compute in ("float32", "int8")
+    }
 
 
 def table(

@@ -58,10 +58,14 @@ class Remote:
             self._process.kill()
 
 
+Builds = dict[tuple[str, str], tuple[Any, ...]]
+"""By case and precision: the function that builds a step in its own process, and its arguments."""
+
+
 def start_peers(
-    builds: dict[tuple[str, str], tuple[Any, ...]], say: Callable[[str], None], *, device: str, threads: int
+    builds: Builds, say: Callable[[str], None], *, device: str, threads: int
 ) -> dict[tuple[str, str], Remote]:
-    """A process for each (case, precision), of ``(build, *arguments)``; ``say`` hears of those that fail."""
+    """A process for each of ``builds``; ``say`` hears of those that fail."""
     peers: dict[tuple[str, str], Remote] = {}
     for (case, precision), (build, *arguments) in builds.items():
         try:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from attncli.bench.decode import SpecialIds, random_lengths
-from attncli.bench.remote import Remote, start_peers
+from attncli.bench.remote import Builds, Remote, start_peers
 from attncli.data.order import generator
 from attncli.data.pair_store import PairStore
 from attncli.data.translation import PairExamples
@@ -89,7 +89,7 @@ def mixed_batches(recipe: BenchTranslateRecipe) -> Batches:
     while len(batches) < recipe.data.batches and first < len(order):
         padded = np.maximum.accumulate(longer[first:]) * np.arange(1, len(order) - first + 1)
         end = min(first + int(np.searchsorted(padded, recipe.train.batch)) + 1, len(order))
-        batches.append(examples.make(order[first:end], rng))
+        batches.append(examples.make((pairs, order[first:end]), rng))
         first = end
     return batches
 
@@ -300,7 +300,7 @@ def peer_steps(
     if not recipe.evaluate.peers:
         return {}
     marian_config(config_of(recipe))
-    builds: dict[tuple[str, str], tuple[Any, ...]] = {}
+    builds: Builds = {}
     for name in PEERS:
         if importlib.util.find_spec(name) is None:
             say(f"no {name} beside ours: pip install {name}")

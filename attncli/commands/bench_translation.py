@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attncli import console
@@ -27,6 +28,8 @@ class _Subject:
     tokenizer: PairTokenizer | None = None
     references: list[str] | None = None
     language: str = ""
+    shortlist: Translator | None = None
+    """The same with the run's shortlist, where it has one."""
 
 
 def decode(recipe: BenchDecodeRecipe, device: torch.device) -> dict[str, Any]:
@@ -41,14 +44,17 @@ def decode(recipe: BenchDecodeRecipe, device: torch.device) -> dict[str, Any]:
     console.say(f"device: {describe_device(device)}; {subject.title}")
     written: dict[tuple[str, str], Ids] = {}
 
-    def ours() -> None:
-        translations = translator.translate_encoded(work.sources)
-        written["attn", "float32"] = [best.tokens for best, *_ in translations]
+    def own(case: str, mine: Translator) -> None:
+        translations = mine.translate_encoded(work.sources)
+        written[case, "float32"] = [best.tokens for best, *_ in translations]
 
+    ours = {("attn", "float32"): partial(own, "attn", translator)}
+    if subject.shortlist is not None:
+        ours["attn, shortlist", "float32"] = partial(own, "attn, shortlist", subject.shortlist)
     with bench.peer_searches(
         translator.model, work, device, console.say, wanted=recipe.evaluate.peers
     ) as peers:
-        cases = {("attn", "float32"): ours, **peers}
+        cases = {**ours, **peers}
         rounds, warmup = recipe.evaluate.rounds, recipe.evaluate.warmup
         with console.Progress("rounds", total=rounds + warmup) as bar:
             named = {"|".join(key): case for key, case in cases.items()}
@@ -111,7 +117,8 @@ def _trained(recipe: BenchDecodeRecipe, device: torch.device) -> _Subject:
     sources, references = (texts[: data.sentences] for texts in (tests[name].sources, tests[name].references))
     tokenizer = task.tokenizer
     special = SpecialIds(tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id, tokenizer.unk_id)
-    translator = Translator(task.model, special, recipe.evaluate.search)  # type: ignore[arg-type]
+    search = recipe.evaluate.search
+    translator = Translator(task.model, special, search)  # type: ignore[arg-type]
     encoded = task.translator().encode(sources)
     kept = [at for at, ids in enumerate(encoded) if ids]
     return _Subject(
@@ -121,6 +128,7 @@ def _trained(recipe: BenchDecodeRecipe, device: torch.device) -> _Subject:
         tokenizer,
         [references[at] for at in kept],
         loaded.recipe.data.target,
+        None if task.shortlist is None else Translator(task.model, special, search, task.shortlist),
     )
 
 

@@ -26,7 +26,9 @@ WANTED = {
     "pretrain/shakespeare",
     "pretrain/shakespeare-large",
     "bench/attention",
+    "bench/decode",
     "bench/train",
+    "bench/translate",
 }
 
 
