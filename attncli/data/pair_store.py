@@ -21,8 +21,8 @@ from attncli.data.pair_tokenizers import PairTokenizer
 from attncli.data.sources import Progress
 from attncli.data.token_store import mapped
 
-VERSION = 1
-"""Part of the cache key: raise it when reading, filtering or the layout changes."""
+VERSION = 2
+"""Part of the cache key: raise it when reading, normalising, filtering or the layout changes."""
 _TEXTS = 1 << 14
 
 

@@ -79,8 +79,8 @@ class PairTokenizer:
     def normalise(self, text: str, side: Side = "target") -> str:
         """What :meth:`decode` gives back of an encoded text.
 
-        NFC; lower-cased where the tokeniser folds case; every stretch of white space one blank, none at
-        the ends.
+        NFC; lower-cased where the tokeniser folds case; every stretch of white space (what
+        ``str.isspace`` says is) one blank, none at the ends.
         """
         return self._side(side).normalizer.normalize_str(_whole(text))
 
@@ -245,7 +245,7 @@ class _Chain:
 def _bpe(section: PairTokenizerSection, texts: Iterable[str]) -> hf.Tokenizer:
     fixed = [*SPECIAL, *_BYTES]
     fold = [normalizers.Lowercase(), normalizers.NFC()] if section.lowercase else []
-    blanks = [normalizers.Replace(hf.Regex(r"\s+"), " "), normalizers.Strip()]
+    blanks = [normalizers.Replace(hf.Regex(r"[\s\x1c-\x1f]+"), " "), normalizers.Strip()]
     backend = hf.Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
     backend.normalizer = normalizers.Sequence([normalizers.NFC(), *fold, *blanks])
     backend.pre_tokenizer = pre_tokenizers.Sequence(

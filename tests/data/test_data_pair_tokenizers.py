@@ -54,11 +54,7 @@ def test_any_text_comes_back_normalised(joint, lower, text):
 def test_normalising_changes_white_space_and_composition_only(joint, text):
     normal = joint.normalise(text)
     composed = unicodedata.normalize("NFC", text)
-    assert [c for c in normal if c != " "] == [
-        c for c in composed if not c.isspace() or c in "\x1c\x1d\x1e\x1f"
-    ]
-    assert "  " not in normal
-    assert normal == normal.strip(" ")
+    assert normal == " ".join(composed.split())
 
 
 def test_case_is_folded_only_where_asked(joint, lower):
@@ -70,7 +66,7 @@ def test_case_is_folded_only_where_asked(joint, lower):
 @given(st.lists(st.integers(0, 399), max_size=30))
 def test_what_any_ids_decode_to_is_one_normal_line(joint, ids):
     text = joint.decode(ids)
-    assert not set(text) & set("\n\r\u2028\u2029\x85\x0b\x0c")
+    assert len(text.splitlines()) <= 1
     assert joint.normalise(text) == text
 
 
