@@ -230,7 +230,7 @@ def test_bench_decode_of_a_run_shows_bleu(capfd, tmp_path):
     report = json.loads(capfd.readouterr().out)
     assert report["sentences"] == 4
     assert 0 <= report["rows"][0]["bleu"] <= 100
-    assert run_program(["bench", "decode", *settings, "data.test=test_smal"]) == 3
+    assert run_program(["bench", "decode", *settings, "data.test=test_smal"]) == 2
     assert "did you mean test_small" in capfd.readouterr().err
 
 
