@@ -291,7 +291,7 @@ def bench(
     out: Out = None,
     json: Json = False,
 ) -> None:
-    """Time training, attention, translation or its search on this machine.
+    """Time training, attention or translation on this machine.
 
     Other toolkits are timed beside it where they are installed.
     """
