@@ -18,7 +18,6 @@ from attncli.commands.trained import load_task, open_run
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 WORDS = ["the", "cat", "dog", "sees", "a", "bird", "and", "runs", "home", "never", "again"]
 TRANSFORMER = [
