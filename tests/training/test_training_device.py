@@ -12,7 +12,6 @@ from attncli.training.device import (
     Arithmetic,
     choose_arithmetic,
     describe_device,
-    memory_in_use,
     resolve_device,
     set_threads,
 )
@@ -114,5 +113,5 @@ before = memory_in_use(torch.device("cpu"))
 held = torch.ones(64 * 2**20)  # 256 MiB
 print(memory_in_use(torch.device("cpu")) - before)
 """
-    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert 200 * 2**20 < int(printed) < 400 * 2**20
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert 200 * 2**20 < int(run.stdout) < 400 * 2**20
