@@ -49,13 +49,13 @@ class FixedLength(SearchSettings):
 
 @dataclass(frozen=True)
 class Work:
-    """What every system translates, and how it searches; it travels to other processes."""
+    """What every system translates, and how it searches; it travels to the peers' processes."""
 
     sources: Ids
     """Source ids, the end counted."""
     settings: SearchSettings
     batch: int
-    """Sentences searched at once."""
+    """Sentences that a peer searches at once."""
     longest: int
     """Tokens that the model takes."""
     ids: SpecialIds = SpecialIds()

@@ -40,7 +40,7 @@ def decode(recipe: BenchDecodeRecipe, device: torch.device) -> dict[str, Any]:
 
     subject = _trained(recipe, device) if recipe.data.run else _random(recipe, device)
     translator = subject.translator
-    work = bench.Work(subject.sources, translator.settings, translator.batch, translator.longest)
+    work = bench.Work(subject.sources, translator.settings, recipe.evaluate.peers_batch, translator.longest)
     console.say(f"device: {describe_device(device)}; {subject.title}")
     written: dict[tuple[str, str], Ids] = {}
 

@@ -125,6 +125,8 @@ class BenchDecodeEvaluate(BenchEvaluate):
     """Timed rounds; every system translates all sentences once in each, in turn, and the median counts."""
     warmup: int = Field(1, ge=0)
     """Rounds before those."""
+    peers_batch: int = Field(64, ge=1)
+    """Sentences of like length that peers search at once: they are slower with more."""
     search: Search = Search()
 
 

@@ -162,7 +162,7 @@ class Search(Section):
     """Most tokens of a translation: so many times the source's, and ten more."""
     no_repeat: int = Field(0, ge=0)
     """No sequence of so many tokens comes twice; 0 allows all."""
-    batch: int = Field(64, ge=1)
+    batch: int = Field(256, ge=1)
     """Sentences searched at once; does not change the translations."""
     shortlist: int = Field(0, ge=0)
     """Search among the words that are likely for the sources at hand: so many for each source token and the
