@@ -87,6 +87,15 @@ def test_every_recipe_trains_two_steps(attn, pairs, entry):
     assert "tok:13a" in ran.json["signatures"]["bleu"]
 
 
+@pytest.mark.parametrize("kind", TINY)
+def test_a_dry_run_counts_the_operations(attn, pairs, kind):
+    done = attn("translate", kind, "--data", str(pairs), *TINY[kind], *QUICK, "--dry-run", "--json")
+    assert done.code == 0, done.err
+    report = json.loads(done.out)
+    tokens, parameters = report["tokens a batch"], report["parameters"]
+    assert 2 * tokens * parameters < report["FLOPs a step"] < 20 * tokens * parameters
+
+
 def test_test_sets_are_measured_and_kept(run, pairs):
     result = json.loads((run / "result.json").read_text())
     assert {"test_a.bleu", "test_a.chrf", "test_b.ter", "test_b.bleu_interval"} < set(result["metrics"])
