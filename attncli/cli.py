@@ -392,6 +392,7 @@ def run(arguments: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # file names need not be text
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the chatter of PyTorch's profiler
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     console.start(json="--json" in options)
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ def main(what: str, settings: list[str], *, out: Path | None = None) -> None:
             f"--out {out}: the ending says the format, .json or .csv", then=f"attn bench {what}"
         )
     loaded = load_recipe("bench", what, settings)
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own chatter
     run = {
         "BenchTrainRecipe": _train,
         "BenchAttentionRecipe": _attention,

@@ -91,6 +91,7 @@ def test_every_recipe_trains_two_steps(attn, pairs, entry):
 def test_a_dry_run_counts_the_operations(attn, pairs, kind):
     done = attn("translate", kind, "--data", str(pairs), *TINY[kind], *QUICK, "--dry-run", "--json")
     assert done.code == 0, done.err
+    assert "profiler" not in done.err
     report = json.loads(done.out)
     tokens, parameters = report["tokens a batch"], report["parameters"]
     assert 2 * tokens * parameters < report["FLOPs a step"] < 20 * tokens * parameters
