@@ -126,7 +126,7 @@ class BenchDecodeEvaluate(BenchEvaluate):
     warmup: int = Field(1, ge=0)
     """Rounds before those."""
     peers_batch: int = Field(64, ge=1)
-    """Sentences of like length that peers search at once: they are slower with more."""
+    """Sentences of like length that peers search at once; more make transformers slower."""
     search: Search = Search()
 
 
