@@ -1,8 +1,8 @@
-"""Embeddings and stacks of blocks from a model's plain values."""
+"""Embeddings, stacks of blocks and output layers from plain values."""
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from attncli.attention import Attention, build_position
 from attncli.layers import Block, FeedForward, LayerStack, TokenEmbeddings, build_norm
@@ -106,3 +106,19 @@ def build_stack(config: TransformerConfig, *, causal: bool, cross: bool = False)
         norm=_norm(config, config.width) if config.norm == "pre" else None,
         positions=list(shared.values()),
     )
+
+
+class OutputRows:
+    """The output layer of a search, whole or its rows of some words; the rows asked for last are kept."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self._weight = weight  # [V, C]
+        self._last: tuple[Tensor, Tensor] | None = None  # words, and their rows
+
+    def __call__(self, words: Tensor | None) -> Tensor:
+        """[V, C], or [W, C] of ``words`` int64 [W]."""
+        if words is None:
+            return self._weight
+        if self._last is None or self._last[0] is not words:
+            self._last = words, self._weight.index_select(0, words)
+        return self._last[1]

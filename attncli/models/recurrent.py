@@ -27,6 +27,7 @@ from attncli.attention.alignment import Alignment, Memory
 from attncli.attention.recording import joined
 from attncli.layers import TokenEmbeddings, initialise_xavier
 from attncli.layers.recurrent import Bidirectional, RecurrentLayer, State, turned_places
+from attncli.models.parts import OutputRows
 from attncli.models.recurrent_config import RecurrentConfig
 from attncli.ops.dropout import dropout
 
@@ -224,7 +225,7 @@ class RecurrentSteps:
         self._held = 1  # hypotheses of each sentence now
         self._states = states  # of [B held, W]
         self._feed = model.first_feed(states)  # [B held, E]
-        self._words: tuple[Tensor, Tensor] | None = None  # the words asked for last, and their output layer
+        self._output = OutputRows(model.output_weight)
 
     @torch.inference_mode()
     def step(self, tokens: Tensor, words: Tensor | None = None) -> Tensor:
@@ -245,15 +246,6 @@ class RecurrentSteps:
             h = model.combine([context, self._states[-1][0], *([word] if model.before else [])])
         logits = F.linear(h, self._output(words)).view(*tokens.shape, -1)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-    def _output(self, words: Tensor | None) -> Tensor:
-        """The output layer, or its rows of ``words``, which are kept."""
-        weight = self._model.output_weight
-        if words is None:
-            return weight
-        if self._words is None or self._words[0] is not words:
-            self._words = words, weight.index_select(0, words)
-        return self._words[1]
 
     @torch.inference_mode()
     def reorder(self, beams: Tensor) -> None:

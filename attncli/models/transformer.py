@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from attncli.attention import Causal, Dense, Padding, new_caches
 from attncli.layers import LayerStack, initialise_xavier
-from attncli.models.parts import build_embeddings, build_stack
+from attncli.models.parts import OutputRows, build_embeddings, build_stack
 from attncli.models.translation import Seq2SeqConfig
 
 _COUNTED_BY_INDEX = ("none", "sinusoidal", "learned")  # positions that act outside attention
@@ -124,7 +124,7 @@ class TransformerSteps:
         self._context_caches = new_caches(config.layers, source.shape[1])
         self._by_index = config.position in _COUNTED_BY_INDEX and config.mechanism != "window"
         self._seen: Tensor | None = None  # bool [B, K, keys]
-        self._words: tuple[Tensor, Tensor] | None = None  # the words asked for last, and their output layer
+        self._output = OutputRows(model.output_weight)
 
     @torch.inference_mode()
     def step(self, tokens: Tensor, words: Tensor | None = None) -> Tensor:
@@ -150,15 +150,6 @@ class TransformerSteps:
         self.length += 1
         logits = F.linear(x, self._output(words))
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-    def _output(self, words: Tensor | None) -> Tensor:
-        """The output layer, or its rows of ``words``, which are kept."""
-        weight = self._model.output_weight
-        if words is None:
-            return weight
-        if self._words is None or self._words[0] is not words:
-            self._words = words, weight.index_select(0, words)
-        return self._words[1]
 
     @torch.inference_mode()
     def reorder(self, beams: Tensor) -> None:
