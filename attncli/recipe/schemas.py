@@ -17,6 +17,16 @@ SCHEMAS: dict[str, dict[str, tuple[str, str]]] = {
         "transformer": ("attncli.recipe.translate", "TransformerRecipe"),
         "seq2seq": ("attncli.recipe.translate", "Seq2SeqRecipe"),
     },
+    "finetune": {
+        "classify": ("attncli.recipe.finetune", "ClassifyRecipe"),
+        "ner": ("attncli.recipe.finetune", "TagRecipe"),
+        "qa": ("attncli.recipe.finetune", "AnswerRecipe"),
+    },
+    "classify": {
+        "han": ("attncli.recipe.classify", "HanRecipe"),
+        "transformer": ("attncli.recipe.classify", "TransformerRecipe"),
+        "bag_of_words": ("attncli.recipe.classify", "BagRecipe"),
+    },
     "bench": {
         "train": ("attncli.recipe.bench", "BenchTrainRecipe"),
         "attention": ("attncli.recipe.bench", "BenchAttentionRecipe"),
