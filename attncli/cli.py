@@ -74,6 +74,22 @@ Data = Annotated[
     str | None,
     typer.Option(metavar="DATA", help="The data; short for data.source, or data.path."),
 ]
+_First = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RECIPE|RUN", help="A recipe's name or file, or a run folder.", autocompletion=_complete_first
+    ),
+]
+_Arguments = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=VALUE|INPUT",
+        help="Settings for a recipe; texts, files or - for a run.",
+        autocompletion=_complete_setting,
+    ),
+]
+_RunOut = Annotated[Path | None, typer.Option(metavar="DIR", help="The run folder; default runs/NAME-N.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Build all, train nothing, say what it takes.")]
 Out = Annotated[Path | None, typer.Option(metavar="PATH", help="Where to write.")]
 
 
@@ -100,29 +116,11 @@ def _help_without_command(context: typer.Context) -> None:
 
 @app.command()
 def pretrain(
-    first: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="RECIPE|RUN",
-            help="A recipe's name or file, or a run folder.",
-            autocompletion=_complete_first,
-        ),
-    ] = None,
-    args: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE|INPUT",
-            help="Settings for a recipe; texts, files or - for a run.",
-            autocompletion=_complete_setting,
-        ),
-    ] = None,
+    first: _First = None,
+    args: _Arguments = None,
     data: Data = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The run folder; default runs/NAME-N.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Build all, train nothing, say what it takes.")
-    ] = False,
+    out: _RunOut = None,
+    dry_run: _DryRun = False,
     require: Require = None,
     json: Json = False,
     top_k: Annotated[
@@ -164,14 +162,7 @@ def pretrain(
 
 @app.command()
 def translate(
-    first: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="RECIPE|RUN",
-            help="A recipe's name or file, or a run folder.",
-            autocompletion=_complete_first,
-        ),
-    ] = None,
+    first: _First = None,
     args: Annotated[
         list[str] | None,
         typer.Argument(
@@ -181,12 +172,8 @@ def translate(
         ),
     ] = None,
     data: Data = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The run folder; default runs/NAME-N.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Build all, train nothing, say what it takes.")
-    ] = False,
+    out: _RunOut = None,
+    dry_run: _DryRun = False,
     require: Require = None,
     json: Json = False,
     nbest: Annotated[
@@ -235,6 +222,82 @@ def translate(
 
 
 @app.command()
+def finetune(
+    first: _First = None,
+    args: _Arguments = None,
+    base: Annotated[
+        str | None,
+        typer.Option("--from", metavar="M", help="Pre-trained encoder: a run, or a Hugging Face folder."),
+    ] = None,
+    data: Data = None,
+    out: _RunOut = None,
+    dry_run: _DryRun = False,
+    require: Require = None,
+    json: Json = False,
+    context: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT|FILE", help="Run of qa: where the answers to the questions are."),
+    ] = None,
+    nbest: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Run: so many labels or answers, the best first.")
+    ] = None,
+) -> None:
+    """Fine-tune an encoder to classify, to tag (ner) or to answer (qa), or apply a finished run.
+
+    With a recipe: learn from labelled data. With a run folder: label texts or files.
+
+    attn finetune classify --from runs/bert-1 --data FOLDER
+
+    attn finetune runs/qa-1 'Who wrote it?' --context text.txt
+    """
+    _function("labelled")(
+        "finetune",
+        first,
+        args or [],
+        base=base,
+        data=data,
+        out=out,
+        dry_run=dry_run,
+        require=require or [],
+        context=context,
+        nbest=nbest,
+    )
+
+
+@app.command()
+def classify(
+    first: _First = None,
+    args: _Arguments = None,
+    data: Data = None,
+    out: _RunOut = None,
+    dry_run: _DryRun = False,
+    require: Require = None,
+    json: Json = False,
+    nbest: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Run: so many labels, the best first.")
+    ] = None,
+) -> None:
+    """Train a classifier from scratch, or classify with a finished run.
+
+    With a recipe: learn from labelled data. With a run folder, of attn finetune too: label texts or files.
+
+    attn classify han --data FOLDER
+
+    attn classify runs/han-1 'A wonderful film.'
+    """
+    _function("labelled")(
+        "classify",
+        first,
+        args or [],
+        data=data,
+        out=out,
+        dry_run=dry_run,
+        require=require or [],
+        nbest=nbest,
+    )
+
+
+@app.command()
 def evaluate(
     run: Run,
     split: Annotated[
@@ -271,7 +334,9 @@ def inspect(
 @app.command()
 def export(
     run: Run,
-    format: Annotated[str, typer.Option(metavar="hf|ctranslate2", help="Which library loads it.")] = "hf",
+    format: Annotated[
+        str, typer.Option(metavar="hf|ctranslate2|onnx", help="Which library loads it.")
+    ] = "hf",
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A new folder; default RUN/hf, RUN/ctranslate2.")
     ] = None,

@@ -7,6 +7,7 @@ from attncli.commands.shared import check_metric_names, parse_requirements
 from attncli.commands.trained import metric_names, open_run, task_class
 from attncli.errors import RecipeError
 from attncli.recipe.presenting import to_yaml
+from attncli.recipe.sections import TrainSection
 
 _KEPT = (
     "data.",
@@ -33,16 +34,30 @@ def main(first: str, settings: list[str], *, require: list[str] | None = None) -
         what = [f"{text}: a run keeps this setting; with another value it is a new run" for text in kept]
         raise RecipeError(*what, then=f"attn {run.info['command']} {run.recipe_file} {' '.join(settings)}")
     result = run.result()
-    steps = before.recipe.train.steps
-    if result and result.get("state") == "finished" and loaded.recipe.train.steps <= steps:
-        then = f"attn resume {run.path} train.steps={2 * steps}"
-        raise RecipeError(f"{run.path} is finished after {steps} steps", then=then)
+    if result and result.get("state") == "finished" and not _longer(before.recipe.train, loaded.recipe.train):
+        raise RecipeError(
+            f"{run.path} is finished after {result['steps']} steps",
+            then=f"attn resume {run.path} {_twice(before.recipe.train)}",
+        )
     from attncli.commands.training import run_to_end
     from attncli.ops.allocator import keep_freed_memory
 
     check_metric_names(requirements, metric_names(run.info["command"], loaded.recipe))
     keep_freed_memory()
     console.say(f"resuming {run.path}")
-    task = task_class(run.info["command"]).build(loaded.recipe, run.path)
+    task = task_class(run.info["command"], loaded.recipe).build(loaded.recipe, run.path)
     text = to_yaml(loaded.recipe) if settings else None
-    run_to_end(task, loaded.recipe.train, run, requirements, resume=True, recipe=text)
+    run_to_end(task, task.settle(loaded.recipe.train), run, requirements, resume=True, recipe=text)
+
+
+def _longer(before: TrainSection, after: TrainSection) -> bool:
+    """Whether a run of ``after`` may go on where one of ``before`` ends."""
+    if before.steps and after.steps:
+        return after.steps > before.steps
+    if before.steps or after.steps:  # steps against epochs: the loop knows
+        return True
+    return after.epochs > before.epochs
+
+
+def _twice(train: TrainSection) -> str:
+    return f"train.steps={2 * train.steps}" if train.steps else f"train.epochs={2 * train.epochs:g}"

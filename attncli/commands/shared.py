@@ -34,10 +34,11 @@ class Target:
     """What it is taken for: the first line that the command says."""
 
 
-def find_target(command: str, first: str | None) -> Target:
+def find_target(command: str, first: str | None, also: Sequence[str] = ()) -> Target:
     """Take ``first`` for a shipped recipe, a recipe file or a run folder of ``command``.
 
-    A recipe's name wins over a folder of that name, which is meant by ``./name``.
+    A recipe's name wins over a folder of that name, which is meant by ``./name``. ``also``: other commands
+    whose runs ``command`` applies.
 
     Raises:
         RecipeError: there is no such thing; the recipes, or the nearest, are named.
@@ -51,7 +52,7 @@ def find_target(command: str, first: str | None) -> Target:
         aside = f" (the folder is ./{first})" if path.is_dir() else ""
         return Target("recipe", entry.full, entry.path, f"{first} is the recipe {entry.full}{aside}")
     if path.is_dir():
-        return Target("run", first, path, _run_sentence(command, path))
+        return Target("run", first, path, _run_sentence((command, *also), path))
     if path.suffix in (".yaml", ".yml"):
         if path.exists():
             return Target("file", first, path, f"{first} is a recipe file")
@@ -210,13 +211,13 @@ def _example(command: str) -> str:
     return "bert" if "bert" in names else names[0] if names else "RECIPE"
 
 
-def _run_sentence(command: str, path: Path) -> str:
+def _run_sentence(commands: Sequence[str], path: Path) -> str:
     run = open_run(path)
     owner = run.info.get("command")
-    if owner != command:
-        what = f"{path} is a run of attn {owner}, not of attn {command}"
+    if owner not in commands:
+        what = f"{path} is a run of attn {owner}, not of attn {commands[0]}"
         raise CheckpointError(what, then=f"attn {owner} {path}")
-    return f"{path} is a run of attn {command} (recipe {run.info.get('recipe')}, {run.state})"
+    return f"{path} is a run of attn {owner} (recipe {run.info.get('recipe')}, {run.state})"
 
 
 def refuse(options: dict[str, Any], purpose: str, then: str) -> None:

@@ -12,6 +12,7 @@ from attncli import console
 from attncli.commands import shared
 from attncli.errors import DataError, Problem, RecipeError
 from attncli.recipe.loading import LoadedRecipe, load_recipe
+from attncli.recipe.schemas import kind_of
 from attncli.recipe.sections import Recipe
 
 if TYPE_CHECKING:
@@ -22,26 +23,39 @@ if TYPE_CHECKING:
 TASKS = {
     "pretrain": ("attncli.tasks.pretrain", "PretrainTask"),
     "translate": ("attncli.tasks.translate", "TranslateTask"),
+    "finetune/classify": ("attncli.tasks.classify", "EncoderClassifyTask"),
+    "finetune/ner": ("attncli.tasks.tag", "TagTask"),
+    "finetune/qa": ("attncli.tasks.answer", "AnswerTask"),
+    "classify/han": ("attncli.tasks.classify", "HanTask"),
+    "classify/transformer": ("attncli.tasks.classify", "EncoderClassifyTask"),
+    "classify/bag_of_words": ("attncli.tasks.classify", "BagTask"),
 }
-"""Command to module and class of its task; imported when a run is used."""
+"""Command, with the kind of recipe where it matters, to module and class of its task; imported when used."""
 
 
-def task_class(command: str) -> Any:
-    """The task of a command."""
-    module, name = TASKS[command]
+def task_class(command: str, recipe: Recipe) -> Any:
+    """The task of a command's recipe."""
+    module, name = _find(TASKS, command, recipe)
     return getattr(importlib.import_module(module), name)
 
 
 METRIC_NAMES = {
     "pretrain": "attncli.tasks.language_metrics",
     "translate": "attncli.tasks.translation_metrics",
+    "finetune": "attncli.tasks.label_metrics",
+    "classify": "attncli.tasks.label_metrics",
 }
-"""Command to the module that names its metrics. No torch."""
+"""The same to the module that names its metrics. No torch."""
 
 
 def metric_names(command: str, recipe: Recipe) -> list[str]:
     """Metrics that a run of ``command`` reports."""
-    return importlib.import_module(METRIC_NAMES[command]).metric_names(recipe)
+    return importlib.import_module(_find(METRIC_NAMES, command, recipe)).metric_names(recipe)
+
+
+def _find(table: dict[str, Any], command: str, recipe: Recipe) -> Any:
+    kind = f"{command}/{kind_of(command, recipe)}"
+    return table[kind] if kind in table else table[command]
 
 
 def open_run(
@@ -59,7 +73,7 @@ def load_task(run: RunFolder, loaded: LoadedRecipe, *, data: bool) -> tuple[Any,
 
     keep_freed_memory()
     weights = load_weights(run)
-    kind = task_class(run.info["command"])
+    kind = task_class(run.info["command"], loaded.recipe)
     task = (kind.build if data else kind.opened)(loaded.recipe, run.path)
     restore_weights(task.model, weights, f"{run.path}")
     settings = loaded.recipe.train

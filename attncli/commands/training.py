@@ -47,8 +47,9 @@ def train(
     device = resolve_device(settings.device, world.local_rank, world.size)
     set_threads(settings.threads)
     task = build(loaded.recipe)
+    settings = task.settle(settings)
     if dry_run:
-        _dry_run(task, loaded, device)
+        _dry_run(task, loaded, settings, device)
         return
     name = loaded.name.rpartition("/")[2]
 
@@ -99,11 +100,10 @@ def _finals(task: Task, run: RunFolder) -> dict[str, float]:
     return metrics
 
 
-def _dry_run(task: Task, loaded: LoadedRecipe, device: torch.device) -> None:
+def _dry_run(task: Task, loaded: LoadedRecipe, settings: TrainSection, device: torch.device) -> None:
     """Parameters, FLOPs, memory, tokens a batch, and the backend with its reason; one batch is run."""
     from attncli.bench.memory import peak_memory
 
-    settings = loaded.recipe.train
     arithmetic = choose_arithmetic(settings.precision, device)
     arithmetic.apply()
     task.to(device)

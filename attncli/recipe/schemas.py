@@ -49,6 +49,11 @@ def recipe_classes(command: str) -> dict[str, type[Recipe]]:
     return {kind: getattr(importlib.import_module(m), name) for kind, (m, name) in SCHEMAS[command].items()}
 
 
+def kind_of(command: str, recipe: Recipe) -> str:
+    """Which kind of recipe of ``command`` it is."""
+    return next(kind for kind, (_, name) in SCHEMAS[command].items() if name == type(recipe).__name__)
+
+
 def section_of(annotation: Any) -> type[Section] | None:
     """The section class when a key holds a section, else None."""
     return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None

@@ -74,6 +74,10 @@ class World:
                 summed[key] = summed.get(key, 0.0) + value
         return summed
 
+    def gather(self, items: list[T]) -> list[T]:
+        """The items (JSON values) of all processes, one process after the other."""
+        return items if self.size == 1 else list(itertools.chain.from_iterable(self._gather(items)))
+
     def add(self, values: Sequence[float]) -> list[float]:
         """``values``, as many in each process, added up over all: one exchange."""
         if self.size == 1:

@@ -11,6 +11,8 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from attncli.recipe.sections import TrainSection
+
 Batch = dict[str, Any]
 """Tensors by name, first dimension the example; what ``make`` of the data collates."""
 
@@ -67,6 +69,10 @@ class Shard(Protocol):
         """Totals added up over all processes, in float64."""
         ...
 
+    def gather(self, items: list[T]) -> list[T]:
+        """The items (JSON values) of all processes, one process after the other."""
+        ...
+
 
 class Task(ABC):
     """Data, model, loss and metric of one task."""
@@ -77,6 +83,10 @@ class Task(ABC):
     goal: Goal
     unit: str = "tokens"
     """What throughput counts."""
+
+    def settle(self, settings: TrainSection) -> TrainSection:
+        """The recipe's ``train`` with what depends on the data put in, such as the steps of an epoch."""
+        return settings
 
     @abstractmethod
     def batches(self) -> Batches:

@@ -1,0 +1,35 @@
+"""The names of what models on labelled data are measured by. No torch, so that ``--require`` is checked first."""
+
+from __future__ import annotations
+
+from attncli.recipe.finetune import AnswerRecipe, TagRecipe
+from attncli.recipe.sections import Recipe
+
+SINGLE = (
+    "accuracy",
+    "f1_macro",
+    "f1_micro",
+    "matthews",
+    "calibration_error",
+)
+MULTI = ("f1_micro", "f1_macro", "subset_accuracy", "average_precision", "calibration_error")
+REGRESSION = ("spearman", "pearson", "mse", "mae")
+TAGS = ("f1", "precision", "recall", "accuracy")
+ANSWERS = ("exact_match", "f1", "has_answer_exact_match", "has_answer_f1", "no_answer_accuracy")
+
+
+def metric_names(recipe: Recipe) -> list[str]:
+    """Metrics that an evaluation of ``recipe`` reports: of the validation part, then of the test sets.
+
+    A test set's are ``<test set>.<metric>``: ``*.<metric>`` stands for any. What a classifier is measured by
+    depends on its labels, which the data may decide.
+    """
+    if isinstance(recipe, TagRecipe):
+        names = TAGS
+    elif isinstance(recipe, AnswerRecipe):
+        names = ANSWERS
+    else:
+        kinds = {"single": SINGLE, "multi": MULTI, "regression": REGRESSION}
+        chosen = kinds.get(recipe.data.kind)  # type: ignore[attr-defined]
+        names = chosen or tuple(dict.fromkeys(SINGLE + MULTI + REGRESSION))
+    return ["loss", *names, *(f"*.{name}" for name in names)]

@@ -1,0 +1,83 @@
+"""What tasks on labelled examples share: epochs, batches, evaluation over processes, test sets, adaptation."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attncli import console
+from attncli.attention import choices, restore_choices
+from attncli.data.order import EvaluationBatches
+from attncli.data.rows import batches_an_epoch
+from attncli.recipe.text import LabelTrain
+from attncli.training.task import Batch, Shard, Task
+
+
+class LabelTask(Task):
+    """A model on examples with labels: :attr:`sets` has ``train``, ``validation`` and ``tests``."""
+
+    unit = "examples"
+    sets: Any
+    recipe: Any
+
+    def settle(self, settings: LabelTrain) -> LabelTrain:
+        """Epochs as steps, and an evaluation an epoch where nothing else is said."""
+        an_epoch = self.steps_an_epoch(settings.batch)
+        steps = settings.steps or max(1, round(settings.epochs * an_epoch))
+        every = settings.evaluate_every or min(an_epoch, steps)
+        return settings.model_copy(update={"steps": steps, "evaluate_every": every})
+
+    def steps_an_epoch(self, batch: int) -> int:
+        """Updates of a pass over the training part."""
+        return batches_an_epoch(len(self.sets.train), batch)
+
+    def size(self, batch: Batch) -> int:
+        """Examples."""
+        return len(batch["index"])
+
+    @abstractmethod
+    def evaluation_batches(self, examples: Any) -> EvaluationBatches:
+        """Batches of a validation or test set, each example in one."""
+
+    @abstractmethod
+    def predict(self, batch: Batch) -> Tensor | Sequence[Any]:
+        """What is measured of each example of a batch on the model's device, a row or item an example."""
+
+    def predictions(
+        self, examples: Any, shard: Shard | None = None, what: str | None = None
+    ) -> Iterator[tuple[Batch, Any]]:
+        """Batches of ``examples`` (this process's share) with what is predicted; with ``what``, a bar."""
+        device = next(self.model.parameters()).device
+        batches = self.evaluation_batches(examples)
+        mine = range(len(batches)) if shard is None else shard.mine(range(len(batches)))
+        with console.Progress(what or "", total=len(examples) if what else None, unit=self.unit) as bar:
+            for number in mine:
+                batch = {name: value.to(device) for name, value in batches[number].items()}
+                yield batch, self.predict(batch)
+                bar.advance(len(batch["index"]), units=len(batch["index"]))
+
+    # What the machine decided
+
+    def choices(self) -> dict[str, Any]:
+        """Attention backends measured on this machine."""
+        return choices()
+
+    def restore_choices(self, choices: dict[str, Any]) -> None:
+        """Compute with the backends that the run was begun with."""
+        restore_choices(choices)
+
+    def next_commands(self, run: Path) -> list[str]:
+        """What to type after training."""
+        return [f"attn evaluate {run}"]
+
+
+def trainable(model: torch.nn.Module) -> str:
+    """How many parameters there are, and how many of them learn."""
+    total = sum(p.numel() for p in model.parameters())
+    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return f"{total:,} parameters" + ("" if learning == total else f", {learning:,} of them learn")
