@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from attncli.errors import CheckpointError, Problem
-from attncli.layers import build_norm, initialise
+from attncli.layers import ACTIVATIONS, build_norm, initialise
 from attncli.layers.crf import CRF
 from attncli.models.encoder import Encoder
 from attncli.models.huggingface_encoders import Base
@@ -30,7 +29,7 @@ __all__ = [
     "text_config",
 ]
 
-_HEAD_ACTIVATIONS = {"tanh": torch.tanh, "relu": F.relu, "gelu": F.gelu}
+_HEAD_ACTIVATIONS = {"tanh": torch.tanh, **{name: ACTIVATIONS[name][0] for name in ("relu", "gelu", "gelu_tanh")}}
 
 
 class TextHead(nn.Module):

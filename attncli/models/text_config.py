@@ -10,7 +10,7 @@ from attncli.models.config import EncoderConfig
 from attncli.models.families import broken_rules, resolve
 from attncli.recipe.text import EncoderModel
 
-_ACTIVATIONS = {"distilbert": "relu", "electra": "gelu", "modernbert": "gelu"}
+_ACTIVATIONS = {"distilbert": "relu", "electra": "gelu"}
 _EARLY = ("roberta", "camembert", "xlm-roberta", "electra")
 _WITH_WEIGHTS = ("additive", "bilinear", "cosine")
 
@@ -56,9 +56,11 @@ def text_config(raw: dict[str, Any]) -> TextConfig:
         raise CheckpointError(f"these settings make no model of text: {error}") from None
 
 
-def head_activation(family: str, task: str) -> str:
+def head_activation(family: str, task: str, encoder: EncoderConfig) -> str:
     """The activation between the layers of a family's head; heads of tokens and spans have one layer."""
-    if task != "sequence" and family != "modernbert":
+    if family == "modernbert":
+        return encoder.head_activation
+    if task != "sequence":
         return "none"
     return _ACTIVATIONS.get(family, "tanh")
 
@@ -110,7 +112,7 @@ def resolve_text(
         task=task,
         labels=labels,
         pooling=getattr(section, "pooling", "first"),
-        head_activation=head_activation(family, task),
+        head_activation=head_activation(family, task, encoder),
         head_dropout=section.head_dropout,
         crf=getattr(section, "crf", False),
     )
