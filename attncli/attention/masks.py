@@ -119,12 +119,13 @@ class Mask(ABC):
 
     def remember(self, key: Any, build: Callable[[], Any]) -> Any:
         """``build()``, made once for this object and ``key``; the last few are kept."""
-        if key in self._memo:
+        compiling = torch.compiler.is_compiling()
+        if not compiling and key in self._memo:  # a key of symbolic sizes could not be looked up
             return self._memo[key]
         # Tensors made in inference mode could not be saved for a later backward pass.
         with torch.inference_mode(False), torch.no_grad():
             value = build()
-        if not torch.compiler.is_compiling():
+        if not compiling:
             self._memo[key] = value
             while len(self._memo) > _KEPT:
                 self._memo.popitem(last=False)
@@ -341,8 +342,8 @@ class Dense(Mask):
 
 def simplify(mask: Mask | None, queries: int, keys: int) -> Mask | None:
     """The mask without rules that allow everything at these sizes (causality for one last query)."""
-    if mask is None:
-        return None
+    if mask is None or not (isinstance(queries, int) and isinstance(keys, int)):  # symbolic: not known
+        return mask
     rules = mask.rules if isinstance(mask, All) else (mask,)
     kept = [rule for rule in rules if not _allows_all(rule, queries, keys)]
     if len(kept) == len(rules):

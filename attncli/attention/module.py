@@ -166,15 +166,14 @@ class Attention(nn.Module):
             heads = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # [B, T, H + 2 K, D]
             return heads.split((self.heads, self.kv_heads, self.kv_heads), 2)
         if self.fused_projection:
-            weight, bias = self.qkv.weight, self.qkv.bias
-            q = F.linear(x, weight[:q_width], None if bias is None else bias[:q_width])
+            q = _rows(self.qkv, x, slice(0, q_width))
         else:
             q = self.query(x)
         q = q.unflatten(-1, (self.heads, self.head_dim))
         if skip_context:
             return q, None, None
         if self.fused_projection:
-            kv = F.linear(context, weight[q_width:], None if bias is None else bias[q_width:])
+            kv = _rows(self.qkv, context, slice(q_width, self.qkv.out_features))
         else:
             kv = self.key_value(context)
         k, v = kv.unflatten(-1, (-1, self.head_dim)).chunk(2, 2)  # [B, Tk, K, D] each
@@ -186,6 +185,14 @@ class Attention(nn.Module):
             f"heads={self.heads}, kv_heads={self.kv_heads}, head_dim={self.head_dim}, "
             f"dropout={self.dropout}, backend={self.backend}"
         )
+
+
+def _rows(linear: nn.Linear, x: Tensor, rows: slice) -> Tensor:
+    """A stretch of a linear layer's outputs; a layer that adds to its product computes it itself."""
+    if type(linear) is not nn.Linear:
+        return linear(x, rows=rows)
+    bias = linear.bias
+    return F.linear(x, linear.weight[rows], None if bias is None else bias[rows])
 
 
 def new_caches(layers: int, capacity: int) -> list[KeyValueCache]:

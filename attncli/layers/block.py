@@ -74,6 +74,27 @@ class Block(nn.Module):
             )
         return self._residual(x, self.feed_forward_norm, self.feed_forward)
 
+    @property
+    def reads_one(self) -> bool:
+        """Whether :meth:`first` is exact here: no position scheme or window acts inside attention."""
+        attention = self.attention
+        return attention.position is None and attention.mechanism.support.cross
+
+    def first(self, x: Tensor, mask=None) -> Tensor:
+        """The output at the first place alone, [B, T, C] to [B, 1, C]: a fraction of the work.
+
+        ``mask`` as in :meth:`forward`, of keys only; ``reads_one`` must hold.
+        """
+        one = x[:, :1]
+        if self.pre:
+            x = self.attention_norm(x)
+            y = self.attention(x[:, :1], x, mask=mask)
+            one = dropout_add(y, one, self.dropout, self.training)
+        else:
+            y = self.attention(one, x, mask=mask)
+            one = self.attention_norm(dropout_add(y, one, self.dropout, self.training))
+        return self._residual(one, self.feed_forward_norm, self.feed_forward)
+
     def _residual(self, x: Tensor, norm: nn.Module, layer: Callable[[Tensor], Tensor]) -> Tensor:
         """A sub-layer with what surrounds it."""
         if self.pre:

@@ -56,13 +56,15 @@ class TokenEmbeddings(nn.Module):
         segments: Tensor | None = None,
         positions: Tensor | None = None,
         start: int = 0,
+        embedded: Tensor | None = None,
     ) -> Tensor:
         """Tokens [B, T] to [B, T, C].
 
         ``segments`` [B, T], all 0 where absent, unused by a model without segment embeddings;
-        ``positions`` [B, T] or [T], counted from ``start`` where absent.
+        ``positions`` [B, T] or [T], counted from ``start`` where absent. ``embedded`` [B, T, E] stands in
+        for the word embeddings of ``tokens``, which then do not matter.
         """
-        x = self.word(tokens)  # [B, T, E]
+        x = self.word(tokens) if embedded is None else embedded  # [B, T, E]
         if self.scale != 1.0:
             x = x * self.scale
         if self.segment is not None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from attncli.attention.recording import recorders
 from attncli.layers.block import Block
 
 
@@ -61,8 +62,9 @@ class LayerStack(nn.Module):
         context: Tensor | None = None,
         context_mask=None,
         context_caches: Sequence | None = None,
+        first: bool = False,
     ) -> Tensor:
-        """[B, T, C] to [B, T, C].
+        """[B, T, C] to [B, T, C], or with ``first`` to [B, 1, C]: the first place alone.
 
         ``caches``, ``context_caches``: one key/value cache a layer, of self and of cross attention. Masks,
         ``positions`` and ``context`` [B, S, C'] as :class:`attncli.attention.Attention`.
@@ -73,6 +75,15 @@ class LayerStack(nn.Module):
             cache = None if caches is None else caches[index]
             context_cache = None if context_caches is None else context_caches[index]
             block = self.block(index)
+            if first and index == self.depth - 1:
+                x = self._first(block, x, chosen, positions)
+                break
             inputs = (x, chosen, cache, positions, context, context_mask, context_cache)
             x = checkpoint(block, *inputs, use_reentrant=False) if recompute else block(*inputs)
         return x if self.norm is None else self.norm(x)
+
+    def _first(self, block: Block, x: Tensor, mask, positions: Tensor | None) -> Tensor:
+        """The last block's output at the first place, [B, 1, C]."""
+        if block.reads_one and self.depth - 1 not in self.local and not recorders():
+            return block.first(x, mask)
+        return block(x, mask, None, positions)[:, :1]

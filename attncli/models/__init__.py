@@ -27,6 +27,22 @@ _WHERE = {
     "translation_flops": "flops",
     "count_parameters": "flops",
     "load_huggingface": "huggingface",
+    "Base": "huggingface_encoders",
+    "read_base": "huggingface_encoders",
+    "base_of_masked_lm": "huggingface_encoders",
+    "load_encoder": "huggingface_encoders",
+    "TextConfig": "text_config",
+    "resolve_text": "text_config",
+    "text_config": "text_config",
+    "TextModel": "text",
+    "build_text": "text",
+    "adapt": "adaptation",
+    "parameter_groups": "adaptation",
+    "merge_low_rank": "adaptation",
+    "merged_state": "adaptation",
+    "save_text": "huggingface_text",
+    "load_text": "huggingface_text",
+    "export_onnx": "onnx",
 }
 
 __all__ = list(_WHERE)

@@ -39,12 +39,16 @@ class Encoder(nn.Module):
         keep: Tensor | None = None,
         documents: Tensor | None = None,
         positions: Tensor | None = None,
+        embedded: Tensor | None = None,
+        first: bool = False,
     ) -> Tensor:
-        """Tokens [B, T] to hidden states [B, T, C].
+        """Tokens [B, T] to hidden states [B, T, C], or with ``first`` to those of the first token [B, 1, C].
 
         ``segments`` [B, T]: which sentence each token belongs to; unused without segment embeddings.
         ``keep`` bool [B, T]: False where a row is padded; what stands there changes nothing elsewhere.
         ``documents`` [B, T]: tokens see only those of the same number. ``positions`` [B, T].
+        ``embedded`` [B, T, E] stands in for the tokens' word embeddings (see :meth:`embed`): gradients with
+        respect to the input are taken there.
         """
         mask = None if keep is None else Padding(keep)
         if documents is not None:
@@ -52,8 +56,14 @@ class Encoder(nn.Module):
         local = self._window
         if local is not None and mask is not None:
             local = local & mask
-        x = self.embeddings(tokens, segments, positions)  # [B, T, C]
-        return self.stack(x, mask, local, positions=positions)
+        x = self.embeddings(tokens, segments, positions, embedded=embedded)  # [B, T, C]
+        if first and documents is not None:  # a rule of query and key, which one query alone would shift
+            return self.stack(x, mask, local, positions=positions)[:, :1]
+        return self.stack(x, mask, local, positions=positions, first=first)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Word embeddings [B, T, E] of tokens [B, T], before positions, segments and norm."""
+        return self.embeddings.word(tokens)
 
 
 class MaskedLM(nn.Module):

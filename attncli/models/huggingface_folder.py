@@ -29,6 +29,10 @@ _CANDIDATES = {
     "albert": ("albert",),
     "gpt": ("gpt2",),
     "modernbert": ("modernbert",),
+    "camembert": ("camembert",),
+    "xlm-roberta": ("xlm-roberta",),
+    "distilbert": ("distilbert",),
+    "electra": ("electra",),
 }
 _NAMES = {
     "bert": "BERT",
@@ -36,23 +40,29 @@ _NAMES = {
     "albert": "ALBERT",
     "gpt2": "GPT-2",
     "modernbert": "ModernBERT",
+    "camembert": "CamemBERT",
+    "xlm-roberta": "XLM-RoBERTa",
+    "distilbert": "DistilBERT",
+    "electra": "ELECTRA",
 }
 
 
-def choose_model_type(family: str, config: Config) -> str:
+def choose_model_type(family: str, config: Config, *, head: bool = True) -> str:
     """The ``model_type`` of transformers that computes what a model of ``family`` and ``config`` does.
+
+    ``head``: whether its masked-word head must be theirs too.
 
     Raises:
         RecipeError: there is none; all settings that differ from the nearest.
     """
     candidates = _CANDIDATES[family]
     for name in candidates:
-        if not _differences(name, config):
+        if not _differences(name, config, head):
             return name
-    raise RecipeError(*_differences(candidates[0], config))
+    raise RecipeError(*_differences(candidates[0], config, head))
 
 
-def _differences(model_type: str, config: Config) -> list[Problem]:
+def _differences(model_type: str, config: Config, with_head: bool = True) -> list[Problem]:
     """Settings that ``model_type`` has not."""
     modern, gpt = model_type == "modernbert", model_type == "gpt2"
     wanted: dict[str, tuple[object, ...]] = {
@@ -67,15 +77,17 @@ def _differences(model_type: str, config: Config) -> list[Problem]:
     }
     if not modern:
         wanted |= {"bias": (True,), "local_window": (0,)}
-    if model_type != "albert":
+    if model_type not in ("albert", "electra"):
         wanted["embedding_width"] = (None,)
+    if model_type == "distilbert":
+        wanted |= {"segments": (0,), "norm_epsilon": (1e-12,)}
     found = []
     for key, known in wanted.items():
         value = getattr(config, key.rpartition(".")[2])
         if value not in known:
             hint = f"it has {' or '.join(str(one) for one in known if one is not None) or 'none'}"
             found.append(Problem(f"{_NAMES[model_type]} has no model.{key}={value}", hint=hint))
-    if isinstance(config, EncoderConfig):
+    if isinstance(config, EncoderConfig) and with_head:
         head = "gelu" if model_type == "roberta" else config.activation
         if model_type in ("bert", "albert") and config.head_activation != head:
             two = f"{config.activation} and {config.head_activation}"
@@ -114,11 +126,11 @@ def save_huggingface(
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(raw, indent=2, sort_keys=True) + "\n"
     (folder / "config.json").write_text(text, encoding="utf-8")
-    save_file(_separate(tensors), folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(separate(tensors), folder / "model.safetensors", metadata={"format": "pt"})
     return raw["architectures"][0]
 
 
-def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Float32 tensors that share no memory."""
     return {name: tensor.detach().float().cpu().clone().contiguous() for name, tensor in tensors.items()}
 
@@ -155,6 +167,24 @@ def _albert(config: EncoderConfig) -> Raw:
         "num_hidden_groups": 1,
         "inner_group_num": 1,
     }
+
+
+def _distilbert(config: EncoderConfig) -> Raw:
+    return {
+        "dim": config.width,
+        "n_layers": config.layers,
+        "n_heads": config.heads,
+        "hidden_dim": config.intermediate,
+        "max_position_embeddings": config.length,
+        "activation": _ACTIVATIONS[config.activation],
+        "dropout": config.dropout,
+        "attention_dropout": config.attention_dropout,
+        "sinusoidal_pos_embds": False,
+    }
+
+
+def _electra(config: EncoderConfig) -> Raw:
+    return _encoder(config) | {"embedding_size": config.word_width}
 
 
 def _gpt2(config: DecoderConfig) -> Raw:
@@ -215,4 +245,8 @@ _WRITERS: dict[str, Callable[..., Raw]] = {
     "albert": _albert,
     "gpt2": _gpt2,
     "modernbert": _modernbert,
+    "camembert": _roberta,
+    "xlm-roberta": _roberta,
+    "distilbert": _distilbert,
+    "electra": _electra,
 }

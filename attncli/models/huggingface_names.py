@@ -101,15 +101,40 @@ def _bert(config: EncoderConfig) -> list[Entry]:
     return found
 
 
-def _roberta(config: EncoderConfig) -> list[Entry]:
+def _roberta_body(config: EncoderConfig) -> list[Entry]:
     # Their positions start behind the padding id: rows 0 .. pad_id of the table are never used.
-    found = _bert_body("roberta", config, skip=(config.pad_id or 0) + 1)
+    return _bert_body("roberta", config, skip=(config.pad_id or 0) + 1)
+
+
+def _electra_body(config: EncoderConfig) -> list[Entry]:
+    found = _bert_body("electra", config)
+    if config.embedding_width is not None:
+        found += weight_and_bias("encoder.embeddings.projection", "electra.embeddings_project")
+    return found
+
+
+def _distilbert_body(config: EncoderConfig) -> list[Entry]:
+    found = _embeddings("distilbert.embeddings", config)
+    for index in range(config.layers):
+        ours, theirs = f"encoder.stack.blocks.{index}", f"distilbert.transformer.layer.{index}"
+        parts = ("q_lin", "k_lin", "v_lin")
+        found += three_as_one(f"{ours}.attention.qkv", f"{theirs}.attention", parts)
+        found += weight_and_bias(f"{ours}.attention.out", f"{theirs}.attention.out_lin")
+        found += weight_and_bias(f"{ours}.attention_norm", f"{theirs}.sa_layer_norm")
+        found += weight_and_bias(f"{ours}.feed_forward.expand", f"{theirs}.ffn.lin1")
+        found += weight_and_bias(f"{ours}.feed_forward.contract", f"{theirs}.ffn.lin2")
+        found += weight_and_bias(f"{ours}.feed_forward_norm", f"{theirs}.output_layer_norm")
+    return found
+
+
+def _roberta(config: EncoderConfig) -> list[Entry]:
+    found = _roberta_body(config)
     found += weight_and_bias("transform", "lm_head.dense") + weight_and_bias("norm", "lm_head.layer_norm")
     found += _output("lm_head", config)
     return found
 
 
-def _albert(config: EncoderConfig) -> list[Entry]:
+def _albert_body(config: EncoderConfig) -> list[Entry]:
     ours, theirs = "encoder.stack.blocks.0", "albert.encoder.albert_layer_groups.0.albert_layers.0"
     found = _embeddings("albert.embeddings", config)
     found += weight_and_bias("encoder.embeddings.projection", "albert.encoder.embedding_hidden_mapping_in")
@@ -118,7 +143,11 @@ def _albert(config: EncoderConfig) -> list[Entry]:
     found += weight_and_bias(f"{ours}.attention_norm", f"{theirs}.attention.LayerNorm")
     found += weight_and_bias(f"{ours}.feed_forward.expand", f"{theirs}.ffn")
     found += weight_and_bias(f"{ours}.feed_forward.contract", f"{theirs}.ffn_output")
-    found += weight_and_bias(f"{ours}.feed_forward_norm", f"{theirs}.full_layer_layer_norm")
+    return found + weight_and_bias(f"{ours}.feed_forward_norm", f"{theirs}.full_layer_layer_norm")
+
+
+def _albert(config: EncoderConfig) -> list[Entry]:
+    found = _albert_body(config)
     found += weight_and_bias("transform", "predictions.dense") + weight_and_bias(
         "norm", "predictions.LayerNorm"
     )
@@ -149,15 +178,12 @@ def _gpt2(config: DecoderConfig) -> list[Entry]:
     return found
 
 
-def _modernbert(config: EncoderConfig) -> list[Entry]:
+def _modernbert_body(config: EncoderConfig) -> list[Entry]:
     bias = config.bias
     found = [
         Entry("encoder.embeddings.word.weight", ("model.embeddings.tok_embeddings.weight",)),
         *weight_and_bias("encoder.embeddings.norm", "model.embeddings.norm", bias=bias),
         *weight_and_bias("encoder.stack.norm", "model.final_norm", bias=bias),
-        *weight_and_bias("transform", "head.dense", bias=bias),
-        *weight_and_bias("norm", "head.norm", bias=bias),
-        Entry("bias", ("decoder.bias",)),
     ]
     for index in range(config.layers):
         ours, theirs = f"encoder.stack.blocks.{index}", f"model.layers.{index}"
@@ -168,6 +194,16 @@ def _modernbert(config: EncoderConfig) -> list[Entry]:
         found += weight_and_bias(f"{ours}.feed_forward_norm", f"{theirs}.mlp_norm", bias=bias)
         if index:
             found += weight_and_bias(f"{ours}.attention_norm", f"{theirs}.attn_norm", bias=bias)
+    return found
+
+
+def _modernbert(config: EncoderConfig) -> list[Entry]:
+    found = [
+        *_modernbert_body(config),
+        *weight_and_bias("transform", "head.dense", bias=config.bias),
+        *weight_and_bias("norm", "head.norm", bias=config.bias),
+        Entry("bias", ("decoder.bias",)),
+    ]
     if not config.tie_embeddings:
         found.append(Entry("decoder.weight", ("decoder.weight",)))
     return found
@@ -179,6 +215,73 @@ _TABLES = {"bert": _bert, "roberta": _roberta, "albert": _albert, "gpt2": _gpt2,
 def weight_names(model_type: str, config: EncoderConfig | DecoderConfig) -> list[Entry]:
     """Every weight of a model of ``config``, and where ``model_type`` (their name of the family) keeps it."""
     return _TABLES[model_type](config)
+
+
+def _bert_alone(config: EncoderConfig) -> list[Entry]:
+    return _bert_body("bert", config)
+
+
+_BODIES = {
+    "bert": _bert_alone,
+    "roberta": _roberta_body,
+    "camembert": _roberta_body,
+    "xlm-roberta": _roberta_body,
+    "albert": _albert_body,
+    "distilbert": _distilbert_body,
+    "electra": _electra_body,
+    "modernbert": _modernbert_body,
+}
+_ROBERTA_HEAD = ("roberta", "classifier.dense", "classifier.out_proj")
+_HEADS = {
+    "bert": ("bert", "bert.pooler.dense", "classifier"),
+    "roberta": _ROBERTA_HEAD,
+    "camembert": _ROBERTA_HEAD,
+    "xlm-roberta": _ROBERTA_HEAD,
+    "albert": ("albert", "albert.pooler", "classifier"),
+    "distilbert": ("distilbert", "pre_classifier", "classifier"),
+    "electra": ("electra", "classifier.dense", "classifier.out_proj"),
+    "modernbert": ("model", "head.dense", "classifier"),
+}
+"""Where each family keeps the encoder, and the two layers of its head of whole sequences."""
+
+ENCODERS = tuple(_BODIES)
+"""Families, by their ``model_type``, whose encoder is one of ours."""
+
+
+def root_of(model_type: str) -> str:
+    """First part of the names of the encoder's weights."""
+    return _HEADS[model_type][0]
+
+
+def encoder_names(model_type: str, config: EncoderConfig) -> list[Entry]:
+    """Every weight of an encoder, with ``encoder.`` in front of our names."""
+    return _BODIES[model_type](config)
+
+
+def pooler_names(model_type: str, config: EncoderConfig) -> list[Entry]:
+    """What a pre-trained model holds beyond its encoder that a head can start from; ours is ``head``."""
+    if model_type in ("bert", "albert"):
+        return weight_and_bias("head.dense", _HEADS[model_type][1])
+    if model_type == "modernbert":
+        bias = config.bias
+        return [
+            *weight_and_bias("head.dense", "head.dense", bias=bias),
+            *weight_and_bias("head.norm", "head.norm", bias=bias),
+        ]
+    return []
+
+
+def head_names(model_type: str, config: EncoderConfig, task: str) -> list[Entry]:
+    """Every weight of the head that ``task`` (sequence, token or span) has in this family."""
+    _, dense, out = _HEADS[model_type]
+    found = []
+    if model_type == "modernbert":
+        found = pooler_names(model_type, config)
+    elif task == "sequence":
+        found = weight_and_bias("head.dense", dense)
+    if task != "sequence":
+        out = "qa_outputs" if task == "span" and model_type != "modernbert" else "classifier"
+    return [*found, *weight_and_bias("head.out", out)]
 
 
 def to_huggingface(

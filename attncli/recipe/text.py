@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from attncli.recipe.pretrain import LanguageModel, TextTokenizer
-from attncli.recipe.sections import Rule, Section, TrainSection
+from attncli.recipe.sections import AttentionSection, Rule, Section, TrainSection
 
 
 class LabelledParts(Section):
@@ -83,8 +83,20 @@ class QuestionData(LabelledParts):
     """Longest question in tokens; longer ones are cut and counted."""
 
 
+class EncoderAttention(AttentionSection):
+    """``model.attention`` of an encoder that may be pre-trained: what is empty comes from the base."""
+
+    mechanism: Literal["scaled_dot", "dot", "additive", "bilinear", "cosine", "topk", "window"] | None = None  # type: ignore[assignment]
+    """How queries meet keys; empty is the base's own, scaled_dot without one. Mechanisms without weights of
+    their own (scaled_dot, dot, topk, window) can stand in for each other on a base."""
+    dropout: float | None = Field(None, ge=0, lt=1)  # type: ignore[assignment]
+    """Dropout on attention weights; empty is the base's own, none without one."""
+
+
 class EncoderModel(LanguageModel):
     """``model``: an encoder, pre-trained or fresh, and a head on it."""
+
+    attention: EncoderAttention = EncoderAttention()
 
     family: Literal["bert", "roberta", "albert", "modernbert"] = "bert"  # type: ignore[assignment]
     """What the layers are like, where model.base is empty."""

@@ -1,0 +1,97 @@
+"""Models of text as ONNX files, which onnxruntime runs."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from attncli.attention import Attention
+from attncli.errors import RecipeError
+from attncli.layers.lora import merge_low_rank
+from attncli.models.text import TextModel
+
+OPSET = 18
+_NEEDED = ("onnx", "onnxscript")
+
+
+class _Exported(nn.Module):
+    """A model with the inputs and outputs of the field's ONNX files; tokens are all given their logits."""
+
+    def __init__(self, model: TextModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """``input_ids``, ``attention_mask`` and ``token_type_ids`` int64 [B, T]."""
+        return self.model(input_ids, segments=token_type_ids, keep=attention_mask != 0)
+
+
+def export_onnx(model: TextModel, path: Path) -> list[str]:
+    """Write ``model`` to ``path`` in float32, for any number and length of texts; the names of its inputs.
+
+    Inputs are ``input_ids``, ``attention_mask`` and, where the encoder has segments, ``token_type_ids``, all
+    int64 [B, T]. Outputs are ``logits`` [B, L] of texts or [B, T, L] of tokens, or ``start_logits`` and
+    ``end_logits`` [B, T]. Low-rank updates are merged into the weights. The model itself is unchanged.
+
+    Raises:
+        RecipeError: a package is not installed, or the model has a CRF.
+    """
+    if missing := [name for name in _NEEDED if find_spec(name) is None]:
+        raise RecipeError(
+            f"ONNX export needs {' and '.join(missing)}, not installed here",
+            then="pip install onnx onnxscript onnxruntime",
+        )
+    if model.config.crf:
+        raise RecipeError("model.crf=True has no place in an ONNX file: decoding is no part of its operations")
+    model = copy.deepcopy(model).float().cpu().eval()
+    merge_low_rank(model)
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.backend = "reference"  # the formula as it stands, in any runtime's operations
+    exported = _Exported(model)
+    names = ["input_ids", "attention_mask"] + (["token_type_ids"] if model.config.encoder.segments > 1 else [])
+    length = min(7, model.config.encoder.length)
+    inputs = tuple(torch.ones(2, length, dtype=torch.int64) for _ in names)  # one tensor would be one input
+    outputs = ["start_logits", "end_logits"] if model.config.task == "span" else ["logits"]
+    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=model.config.encoder.length)}
+    with _quiet():
+        torch.onnx.export(
+            exported,
+            inputs,
+            str(path),
+            input_names=names,
+            output_names=outputs,
+            dynamic_shapes=tuple(sizes for _ in names),
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    return names
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter prints its progress and warns about its own parts; nothing of it concerns a user."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
