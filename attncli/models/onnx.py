@@ -65,19 +65,25 @@ def export_onnx(model: TextModel, path: Path) -> list[str]:
     inputs = tuple(torch.ones(2, length, dtype=torch.int64) for _ in names)  # one tensor would be one input
     outputs = ["start_logits", "end_logits"] if model.config.task == "span" else ["logits"]
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=model.config.encoder.length)}
-    with _quiet():
-        torch.onnx.export(
+    with _quiet():  # dynamo: the exporter that follows any control flow
+        program = torch.onnx.export(
             exported,
             inputs,
-            str(path),
             input_names=names,
             output_names=outputs,
             dynamic_shapes=tuple(sizes for _ in names),
             opset_version=OPSET,
             dynamo=True,
-            external_data=False,
             verbose=False,
         )
+    if any(isinstance(size, int) for size in program.model.graph.inputs[0].shape):
+        encoder = model.config.encoder
+        raise RecipeError(
+            f"model.attention.mechanism={encoder.mechanism} with position={encoder.position} has no ONNX form "
+            "for texts of any length",
+            then="attn export RUN --format hf",
+        )
+    program.save(str(path), external_data=False)
     return names
 
 
