@@ -54,30 +54,37 @@ def export_onnx(model: TextModel, path: Path) -> list[str]:
         )
     if model.config.crf:
         raise RecipeError("model.crf=True has no place in an ONNX file: decoding is no part of its operations")
+    encoder = model.config.encoder
+    if encoder.mechanism == "topk":
+        raise RecipeError("attention mechanism topk has no ONNX form: its operation fails on shorter texts")
     model = copy.deepcopy(model).float().cpu().eval()
     merge_low_rank(model)
     for module in model.modules():
         if isinstance(module, Attention):
             module.backend = "reference"  # the formula as it stands, in any runtime's operations
     exported = _Exported(model)
-    names = ["input_ids", "attention_mask"] + (["token_type_ids"] if model.config.encoder.segments > 1 else [])
-    length = min(7, model.config.encoder.length)
+    names = ["input_ids", "attention_mask"] + (["token_type_ids"] if encoder.segments > 1 else [])
+    length = min(7, encoder.length)
     inputs = tuple(torch.ones(2, length, dtype=torch.int64) for _ in names)  # one tensor would be one input
     outputs = ["start_logits", "end_logits"] if model.config.task == "span" else ["logits"]
-    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=model.config.encoder.length)}
-    with _quiet():
-        torch.onnx.export(
+    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=encoder.length)}
+    with _quiet():  # dynamo: the exporter that follows any control flow
+        program = torch.onnx.export(
             exported,
             inputs,
-            str(path),
             input_names=names,
             output_names=outputs,
             dynamic_shapes=tuple(sizes for _ in names),
             opset_version=OPSET,
             dynamo=True,
-            external_data=False,
             verbose=False,
         )
+    if any(isinstance(size, int) for size in program.model.graph.inputs[0].shape):
+        raise RecipeError(
+            f"attention mechanism {encoder.mechanism} with position {encoder.position} has no ONNX form for "
+            "texts of any length"
+        )
+    program.save(str(path), external_data=False)
     return names
 
 

@@ -75,10 +75,14 @@ class DistanceBias(Bias):
 
     def at(self, rows: slice, cols: slice, *sources: Tensor) -> Tensor:
         """[1, H, r, c], or [B, H, r, c] with explicit positions."""
-        if self.q_positions is not None:
-            away = explicit_distance(self.q_positions, self.k_positions, rows, cols)  # [B, r, c]
-            return self.rule(away, *sources).movedim(-1, 1)
         shift = self.keys - self.queries
+        q_places, k_places = self.q_positions, self.k_positions
+        if q_places is None and not isinstance(self.keys, int):  # a graph of any length
+            q_places = torch.arange(shift, self.keys, device=self.device).unsqueeze(0)
+            k_places = torch.arange(self.keys, device=self.device).unsqueeze(0)
+        if q_places is not None:
+            away = explicit_distance(q_places, k_places, rows, cols)  # [B|1, r, c]
+            return self.rule(away, *sources).movedim(-1, 1)
         first, last = cols.start - (rows.stop - 1) - shift, cols.stop - 1 - rows.start - shift
         away = torch.arange(first, last + 1, device=self.device)  # [r + c - 1]
         term = self.rule(away, *sources).t()  # [H, r + c - 1]

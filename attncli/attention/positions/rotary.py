@@ -37,9 +37,12 @@ class Rotary(Position):
 
     def rotate(self, x: Tensor, positions: Tensor | None, start: int) -> Tensor:
         """Heads ``x`` [B, T, H, D] turned by their places; the type stays."""
-        cos, sin = self._table(start + x.shape[1], x.device) if positions is None else self._at(positions)
+        end = start + x.shape[1]
+        if positions is None and not isinstance(end, int):  # a graph of any length: nothing is kept
+            positions = torch.arange(start, end, device=x.device)
+        cos, sin = self._table(end, x.device) if positions is None else self._at(positions)
         if positions is None:
-            cos, sin = cos[start : start + x.shape[1]], sin[start : start + x.shape[1]]
+            cos, sin = cos[start:end], sin[start:end]
         return turn(x, cos.unsqueeze(-2), sin.unsqueeze(-2))  # [B|-, T, 1, D / 2]
 
     def _at(self, positions: Tensor) -> tuple[Tensor, Tensor]:

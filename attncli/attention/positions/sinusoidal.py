@@ -29,8 +29,10 @@ class Sinusoidal(Position):
 
     def embed(self, x: Tensor, positions: Tensor | None = None, start: int = 0) -> Tensor:
         """``x`` [B, T, C] plus the code of each position."""
+        end = start + x.shape[1]
+        if positions is None and not isinstance(end, int):  # a graph of any length: nothing is kept
+            positions = torch.arange(start, end, device=x.device)
         if positions is None:
-            end = start + x.shape[1]
             if self._table is None or self._table.shape[0] < end or self._table.device != x.device:
                 count = max(64, 2 ** math.ceil(math.log2(end)))
                 with torch.inference_mode(False):
