@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 TASKS = {
     "pretrain": ("attncli.tasks.pretrain", "PretrainTask"),
     "translate": ("attncli.tasks.translate", "TranslateTask"),
-    "finetune/classify": ("attncli.tasks.classify", "EncoderClassifyTask"),
+    "finetune/classify": ("attncli.tasks.encoder_classify", "EncoderClassifyTask"),
     "finetune/ner": ("attncli.tasks.tag", "TagTask"),
     "finetune/qa": ("attncli.tasks.answer", "AnswerTask"),
-    "classify/han": ("attncli.tasks.classify", "HanTask"),
-    "classify/transformer": ("attncli.tasks.classify", "EncoderClassifyTask"),
-    "classify/bag_of_words": ("attncli.tasks.classify", "BagTask"),
+    "classify/han": ("attncli.tasks.han", "HanTask"),
+    "classify/transformer": ("attncli.tasks.encoder_classify", "EncoderClassifyTask"),
+    "classify/bag_of_words": ("attncli.tasks.bag_of_words", "BagTask"),
 }
 """Command, with the kind of recipe where it matters, to module and class of its task; imported when used."""
 

@@ -71,13 +71,19 @@ def run_to_end(
     *,
     resume: bool,
     recipe: str | None = None,
+    quiet: bool = False,
 ) -> FitResult:
-    """Train in ``run``, then show the result, draw the curves and say what can be done with it."""
+    """Train in ``run``, then show the result, draw the curves and say what can be done with it.
+
+    ``quiet`` leaves the showing out: another run follows.
+    """
     result = fit(task, settings, run, ConsoleReporter(), resume=resume, recipe=recipe)
     if not console.speaks():
         return result
     draw_curves(run.path)
     metrics = result.metrics | _finals(task, run)
+    if quiet:
+        return result
     stored = run.result() or {}
     present(
         {"run": str(run.path), **stored, "metrics": metrics, "speed": result.speed, **task.notes()},

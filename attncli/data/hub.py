@@ -97,6 +97,10 @@ class HubText:
         """Splits there are."""
         return tuple(self._parts)
 
+    def part(self, split: str) -> Any:
+        """A split as the library has it."""
+        return self._parts[split]
+
     def rows(self, split: str) -> Iterator[dict[str, Any]]:
         """The rows of a split."""
         try:

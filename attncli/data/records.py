@@ -25,11 +25,13 @@ class Fields:
         names: of the fields or columns.
         settings: the recipe setting that each name comes from, for messages.
         within: a field that may hold them all, such as ``translation`` in ``{"translation": {"en": ...}}``.
+        typed: those that need not be text: labels, lists.
     """
 
     names: tuple[str, ...]
     settings: tuple[str, ...]
     within: str = ""
+    typed: frozenset[str] = frozenset()
 
     def holder(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
         """The record, or what is nested in it."""
@@ -48,6 +50,30 @@ class Fields:
 def read_records(file: TextFile, fields: Fields, faults: Faults) -> Iterator[Record]:
     """The records of ``file``; what is wrong with it goes to ``faults``."""
     yield from _READERS[file.kind](file, fields, faults)
+
+
+def field_names(file: TextFile) -> list[str]:
+    """Names of the columns or fields of a file, of JSON lines those of the first; empty where it has none.
+
+    What cannot be read has no names: :func:`read_records` says why.
+    """
+    if file.kind == "parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            with file.open() as handle:
+                return list(pq.read_schema(handle).names)
+        except (pa.ArrowException, OSError, EOFError, zlib.error):
+            return []
+    first = next((line for line in lines(file, Faults(1 << 30)) if line.strip()), "")
+    if file.kind == "csv":
+        return csv_header(first, ()).names
+    try:
+        record = json.loads(first)
+    except (ValueError, RecursionError):
+        return []
+    return list(record) if isinstance(record, dict) else []
 
 
 def text_of(value: object, where: str, name: str, faults: Faults) -> str | None:
@@ -167,7 +193,7 @@ def _parquet(file: TextFile, fields: Fields, faults: Faults) -> Iterator[Record]
                 kinds = {nested.field(at).name: nested.field(at).type for at in range(nested.num_fields)}
             if fields.missing(kinds, "columns", str(file.path), "column", faults):
                 return
-            wrong = [name for name in fields.names if not _is_text(kinds[name])]
+            wrong = [name for name in fields.names if name not in fields.typed and not _is_text(kinds[name])]
             for name in wrong:
                 faults.add(f"column {name} holds {kinds[name]}, not text", str(file.path))
             if wrong:

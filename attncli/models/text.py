@@ -29,7 +29,10 @@ __all__ = [
     "text_config",
 ]
 
-_HEAD_ACTIVATIONS = {"tanh": torch.tanh, **{name: ACTIVATIONS[name][0] for name in ("relu", "gelu", "gelu_tanh")}}
+_HEAD_ACTIVATIONS = {
+    "tanh": torch.tanh,
+    **{name: ACTIVATIONS[name][0] for name in ("relu", "gelu", "gelu_tanh")},
+}
 
 
 class TextHead(nn.Module):

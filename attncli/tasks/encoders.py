@@ -5,22 +5,34 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 
 from attncli.attention import explain_choice
 from attncli.data.text_tokenizer import EncoderTokenizer
 from attncli.errors import CheckpointError, Problem, nearest
-from attncli.models.config import EncoderConfig
+from attncli.models.adaptation import adapt, parameter_groups
 from attncli.models.families import resolve
+from attncli.models.flops import model_flops
 from attncli.models.huggingface_encoders import Base, base_of_masked_lm, read_base
-from attncli.models.text import SequenceModel, SpanModel, TextConfig, TokenModel, build_text, resolve_text, text_config
+from attncli.models.text import (
+    SequenceModel,
+    SpanModel,
+    TextConfig,
+    TokenModel,
+    build_text,
+    resolve_text,
+    text_config,
+)
+from attncli.recipe.finetune import EncoderRecipe
 from attncli.recipe.loading import load_recipe
 from attncli.recipe.text import EncoderModel
 from attncli.training import RunFolder, load_weights
+from attncli.training.task import hidden_matrices
 
 _CONFIG = "model.json"
+Model = SequenceModel | TokenModel | SpanModel
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,9 @@ def _nothing_there(path: Path) -> Problem:
     if path.exists():
         return Problem(f"{what}is a file; a run or a Hugging Face folder is wanted")
     near = nearest(path.name, [entry.name for entry in path.parent.glob("*/")])
-    hint = f"did you mean {path.parent / near}?" if near else "a run of attn pretrain or a Hugging Face folder"
+    hint = (
+        f"did you mean {path.parent / near}?" if near else "a run of attn pretrain or a Hugging Face folder"
+    )
     return Problem(f"{what}there is no such folder", hint=hint)
 
 
@@ -84,88 +98,124 @@ def _of_run(path: Path) -> Start:
         return Start(tokenizer, base_of_masked_lm(config, recipe.model.family, load_weights(run)), where)
     if (path / _CONFIG).is_file():
         config = load_config(path)
-        return Start(
-            tokenizer, base_of_masked_lm(config.encoder, config.family, load_weights(run)), where
-        )
+        return Start(tokenizer, base_of_masked_lm(config.encoder, config.family, load_weights(run)), where)
     raise CheckpointError(
         f"{path} is a run of attn {command}; an encoder comes from attn pretrain or attn finetune",
         then="attn runs list",
     )
 
 
-def build_model(
-    section: EncoderModel,
-    task: str,
-    labels: int,
-    tokenizer: EncoderTokenizer,
-    start: Start | None,
-    *,
-    length: int,
-    seed: int,
-) -> SequenceModel | TokenModel | SpanModel:
-    """The model of a new run, with the base's weights unless the recipe wants fresh ones."""
-    base = None if start is None else start.base
-    config = resolve_text(
-        section,
-        task,
-        labels,
-        vocabulary=tokenizer.tokenizer.vocabulary,
-        pad_id=tokenizer.tokenizer.pad_id,
-        base=None if base is None else base.config,
-        family=None if base is None else base.family,
-        length=length,
-    )
-    torch.manual_seed(seed)
-    return build_text(config, base if section.weights == "base" else None)
+@dataclass(frozen=True)
+class Beginning:
+    """What a task on an encoder begins with: a base, the files of its own run, or nothing."""
+
+    tokenizer: EncoderTokenizer | None
+    """None: one is to be trained on the data."""
+    base: Base | None = None
+    config: TextConfig | None = None
+    """Of a run that is gone on with or applied."""
+
+    def model(self, recipe: EncoderRecipe, task: str, labels: int, tokenizer: EncoderTokenizer) -> Model:
+        """The model, with the base's weights unless the recipe wants fresh ones."""
+        if self.config is not None:
+            return self.stored(recipe.model)
+        section, base = recipe.model, self.base
+        config = resolve_text(
+            section,
+            task,
+            labels,
+            vocabulary=tokenizer.tokenizer.vocabulary,
+            pad_id=tokenizer.tokenizer.pad_id,
+            base=None if base is None else base.config,
+            family=None if base is None else base.family,
+            length=recipe.data.max_length,
+        )
+        torch.manual_seed(recipe.train.seed)
+        model = build_text(config, base if section.weights == "base" else None)
+        adapt(model, section)
+        return model
+
+    def stored(self, section: EncoderModel) -> Model:
+        """The model of the run, its weights still to be restored."""
+        model = build_text(self.config)
+        adapt(model, section)
+        return model
 
 
-def save_config(config: TextConfig, folder: Path) -> None:
-    """Store the model's shape: the base is not needed again."""
-    (folder / _CONFIG).write_text(json.dumps(config.plain(), indent=2) + "\n", encoding="utf-8")
+def begin(recipe: EncoderRecipe, run: Path | None) -> Beginning:
+    """What a new task begins with, or one that goes on in ``run``."""
+    if run is not None:
+        return Beginning(EncoderTokenizer.load(run), config=load_config(run))
+    start = open_base(recipe.model)
+    return Beginning(None) if start is None else Beginning(start.tokenizer, start.base)
+
+
+class Adapted:
+    """Part of a task whose model stands on an encoder."""
+
+    recipe: EncoderRecipe
+    model: Model
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups with rates by layer, what is frozen left out."""
+        settings = self.recipe.train
+        return parameter_groups(
+            self.model,
+            layer_decay=settings.layer_decay,
+            head_rate=settings.head_rate,
+            hidden=hidden_matrices(self.model),
+        )
+
+    def save_model(self, run: Path) -> None:
+        """Store the model's shape: the base is not needed again."""
+        text = json.dumps(self.model.config.plain(), indent=2)
+        (run / _CONFIG).write_text(text + "\n", encoding="utf-8")
+
+    def about(self, dtype: torch.dtype) -> list[str]:
+        """Lines on the encoder: where it comes from, its size, its attention and how that is computed."""
+        section, config, model = self.recipe.model, self.model.config.encoder, self.model
+        source = "fresh weights"
+        if section.base:
+            source = section.base + ("" if section.weights == "base" else " (its shape, fresh weights)")
+        total = sum(p.numel() for p in model.parameters())
+        learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        share = "" if learning == total else f", {learning:,} of them learn"
+        name, reason = self.backend(dtype)
+        return [
+            f"model: {source}: {config.layers} layers of {config.width}, {total:,} parameters{share}",
+            f"attention: {config.mechanism}, {config.position} positions, {config.heads} heads; {name}: {reason}",
+        ]
+
+    def backend(self, dtype: torch.dtype) -> tuple[str, str]:
+        """The attention backend of a training step of the longest examples, and why."""
+        config, recipe = self.model.config.encoder, self.recipe
+        options = {name: getattr(config, name) for name in ("window", "topk") if getattr(config, name)}
+        return explain_choice(
+            -(-recipe.train.batch // recipe.train.accumulate),
+            config.heads,
+            recipe.data.max_length,
+            kv_heads=config.kv_heads,
+            head_dim=config.head_dim,
+            dtype=dtype,
+            device=next(self.model.parameters()).device,
+            dropout=config.attention_dropout,
+            grad=True,
+            mechanism=config.mechanism,
+            backend=config.backend,
+            **options,
+        )
+
+    def flops_a_step(self) -> float:
+        """Model FLOPs of one update of examples of mean length, heads left out."""
+        rows = self.batches().examples.lengths  # type: ignore[attr-defined]
+        flops = model_flops(self.model.config.encoder, tokens=round(float(rows.mean())), predicted=0)
+        return self.recipe.train.batch * flops.step
 
 
 def load_config(folder: Path) -> TextConfig:
-    """What :func:`save_config` stored; CheckpointError where it is missing or damaged."""
+    """The shape that :meth:`Adapted.save_model` stored; CheckpointError where it is missing or damaged."""
     path = folder / _CONFIG
     try:
         return text_config(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise CheckpointError(Problem(f"cannot be read: {error}", where=str(path))) from None
-
-
-def describe_model(
-    model: nn.Module, config: EncoderConfig, section: EncoderModel, rows: int, length: int, dtype: torch.dtype
-) -> list[str]:
-    """Lines on an encoder: where it comes from, its size, its attention and how that is computed."""
-    source = "fresh weights"
-    if section.base:
-        source = section.base + ("" if section.weights == "base" else " (its shape, fresh weights)")
-    total = sum(p.numel() for p in model.parameters())
-    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    share = "" if learning == total else f", {learning:,} of them learn"
-    name, reason = attention_backend(model, config, rows, length, dtype)
-    return [
-        f"model: {source}: {config.layers} layers of {config.width}, {total:,} parameters{share}",
-        f"attention: {config.mechanism}, {config.position} positions, {config.heads} heads; {name}: {reason}",
-    ]
-
-
-def attention_backend(
-    model: nn.Module, config: EncoderConfig, rows: int, length: int, dtype: torch.dtype
-) -> tuple[str, str]:
-    """The attention backend of a training step, and why."""
-    options = {name: getattr(config, name) for name in ("window", "topk") if getattr(config, name)}
-    return explain_choice(
-        rows,
-        config.heads,
-        length,
-        kv_heads=config.kv_heads,
-        head_dim=config.head_dim,
-        dtype=dtype,
-        device=next(model.parameters()).device,
-        dropout=config.attention_dropout,
-        grad=True,
-        mechanism=config.mechanism,
-        backend=config.backend,
-        **options,
-    )

@@ -20,9 +20,7 @@ def label_losses(
     if kind == "single":
         return F.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing, reduction="sum")
     if kind == "multi":
-        loss = F.binary_cross_entropy_with_logits(
-            logits, labels.float(), pos_weight=weights, reduction="sum"
-        )
+        loss = F.binary_cross_entropy_with_logits(logits, labels.float(), pos_weight=weights, reduction="sum")
         return loss / logits.shape[1]
     return (logits.squeeze(1) - labels.float()).square().sum()
 

@@ -1,0 +1,225 @@
+"""Where labelled examples come from: files by part, or hub data; the records of each part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attncli.data.faults import Faults, choices_hint, quoted
+from attncli.data.files import TextFile, find_files, kind_of, missing, near_path, split_of
+from attncli.data.hub import HubText, is_saved, may_be_hub_name
+from attncli.data.sources import HoldOut
+from attncli.errors import DataError, Problem
+from attncli.recipe.text import LabelledParts
+
+_ALIASES = {"val": "validation", "valid": "validation", "dev": "validation"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a data set under the name it goes by: files, or a split of hub data."""
+
+    name: str
+    files: tuple[TextFile, ...] = ()
+    hub: HubText | None = None
+    split: str = ""
+
+    def describe(self) -> str:
+        """Where it is."""
+        return f"{self.hub.name} ({self.split})" if self.hub else quoted([str(f.path) for f in self.files], 2)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a data set. ``share``: of the training part, held out where there is no validation part."""
+
+    root: str
+    train: Part
+    validation: Part | None
+    tests: tuple[Part, ...]
+    share: float
+    ignored: tuple[Path, ...] = ()
+
+    def by_name(self, name: str) -> Part | None:
+        """A part by its name; None where there is no such."""
+        name = _ALIASES.get(name, name)
+        found = {"train": self.train, "validation": self.validation} | {t.name: t for t in self.tests}
+        return found.get(name)
+
+    @property
+    def names(self) -> list[str]:
+        """train, validation, test sets."""
+        return ["train", "validation", *(test.name for test in self.tests)]
+
+    def describe(self) -> str:
+        """One line for the console."""
+        text = self.root
+        if self.validation is None:
+            text += f", {self.share:.3g} of it held out"
+        if self.ignored:
+            text += f"; not read beside the split files: {quoted([p.name for p in self.ignored], 3)}"
+        return text
+
+
+def open_parts(section: LabelledParts, then: str) -> Parts:
+    """The parts that ``data`` names. Paths are looked at, contents are not.
+
+    ``then``: the command to type next.
+
+    Raises:
+        DataError: all that is not there.
+    """
+    problems: list[Problem] = []
+    share, other = 0.1, ""
+    try:
+        share = float(section.validation)
+        if not 0 < share < 1:
+            problems.append(Problem(f"data.validation={section.validation}: a share must be between 0 and 1"))
+    except ValueError:
+        other = str(section.validation)
+    try:
+        parts, ignored = _parts(section.path, "data.path", then)
+    except DataError as error:
+        raise DataError(*problems, *error.problems, then=error.then) from None
+    validation, tests = parts.get("validation"), [p for p in parts.values() if _is_test(p)]
+    if other:
+        try:
+            validation = single_part(other, "data.validation", section.path, "validation")
+        except DataError as error:
+            problems += error.problems
+    if section.tests:
+        tests = []
+        for name in section.tests:
+            try:
+                tests.append(parts.get(name) or single_part(name, "data.tests", section.path))
+            except DataError as error:
+                problems += error.problems
+    if problems:
+        raise DataError(*problems)
+    held = share if validation is None else 0.0
+    return Parts(section.path, parts["train"], validation, tuple(tests), held, ignored)
+
+
+def single_part(name: str, setting: str, beside: str, want: str = "test") -> Part:
+    """What is meant by data that is not trained on: its part of that kind, or all of it.
+
+    ``beside``: the data it may stand in or beside.
+
+    Raises:
+        DataError: there is no such path, or it has several test sets.
+    """
+    places = [Path(name).expanduser()]
+    if beside != "builtin":
+        base = Path(beside).expanduser()
+        places += [base / name, base.parent / name]
+    for place in places:
+        if not place.exists():
+            continue
+        if place.is_file():
+            return Part(_stem(place), (_file(place),))
+        parts, _ = _parts(str(place), setting, training=False)
+        chosen = [part for part in parts.values() if _is_test(part)] if want == "test" else []
+        chosen = chosen or [parts[name] for name in (want, "validation", "train") if name in parts][:1]
+        if len(chosen) > 1:
+            names = quoted([part.name for part in chosen])
+            raise DataError(Problem(f"{setting}={name}: several test sets, {names}", hint="name one file"))
+        return Part(place.name, chosen[0].files, chosen[0].hub, chosen[0].split)
+    raise DataError(missing(places[0], setting))
+
+
+def _is_test(part: Part) -> bool:
+    return part.name not in ("train", "validation")
+
+
+def _file(path: Path) -> TextFile:
+    return TextFile(path, kind_of(path) or "text")
+
+
+def _stem(path: Path) -> str:
+    name = path.name.removesuffix(".gz")
+    return Path(name).stem or name
+
+
+def _parts(
+    name: str, setting: str, then: str = "", training: bool = True
+) -> tuple[dict[str, Part], tuple[Path, ...]]:
+    path = Path(name).expanduser()
+    if path.is_dir() and is_saved(path):
+        return _hub(HubText(str(path), "", setting=setting, then=then)), ()
+    if path.exists():
+        found = find_files(path, setting, training)
+        parts: dict[str, list[TextFile]] = {}
+        for split, files in found.by_split.items():
+            for file in files:
+                many = split == "test" and len(files) > 1
+                parts.setdefault(_test_name(file.path) if many else split, []).append(file)
+        return {key: Part(key, tuple(files)) for key, files in parts.items()}, found.ignored
+    looks_like_path = name.startswith((".", "~", "/")) or name.count("/") > 1 or kind_of(path) is not None
+    if looks_like_path or setting != "data.path" or not may_be_hub_name(name):
+        raise DataError(missing(path, setting))
+    near = near_path(path)
+    return _hub(HubText(name, "", f"did you mean {near}? Or " if near else "", setting, then)), ()
+
+
+def _test_name(path: Path) -> str:
+    """A test set's own name, where there are several: its file's, unless a folder names the split."""
+    return _stem(path) if split_of(Path(path.name)) else "test"
+
+
+def _hub(text: HubText) -> dict[str, Part]:
+    return {split: Part(split, hub=text, split=split) for split in text.splits}
+
+
+def held_out(share: float, count: int) -> list[bool]:
+    """Which of ``count`` examples are validation, where a ``share`` of them is held out."""
+    chosen = HoldOut(share, count if count < 1 / share else 0)
+    return [chosen(number) for number in range(count)]
+
+
+def no_part(parts: Parts, name: str) -> DataError:
+    """The error for a part that is not there."""
+    return DataError(
+        Problem(
+            f"{parts.root}: there is no part {name!r}",
+            hint=choices_hint(name, parts.names, "it has", "--split"),
+        )
+    )
+
+
+def hub_rows(part: Part) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows of hub data with their places; labels that are numbers of names become names."""
+    data = part.hub.part(part.split)  # type: ignore[union-attr]
+    named = class_names(getattr(data, "features", None) or {})
+    for number, row in enumerate(part.hub.rows(part.split), 1):  # type: ignore[union-attr]
+        for column, names in named.items():
+            row[column] = _named(row[column], names)
+        yield f"{part.hub.name}: row {number}", row  # type: ignore[union-attr]
+
+
+def class_names(features: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Names of the labels of each column that holds their numbers, one or a list."""
+    found = {}
+    for column, feature in features.items():
+        inner = getattr(feature, "feature", feature)
+        if isinstance(feature, list) and feature:
+            inner = feature[0]
+        names = getattr(inner, "names", None)
+        if names:
+            found[column] = list(names)
+    return found
+
+
+def _named(value: Any, names: list[str]) -> Any:
+    if isinstance(value, list):
+        return [_named(one, names) for one in value]
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names):
+        return names[value]
+    return None if value == -1 else value
+
+
+def usable(faults: Faults, count: int, part: Part) -> None:
+    """A part without a single example is a fault of its own."""
+    if not count and not faults.problems:
+        faults.add(f"{part.describe()}: no example in it")
