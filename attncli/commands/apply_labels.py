@@ -148,7 +148,7 @@ def _classify(task: ClassifyTask, chunk: list[Record], nbest: int | None) -> lis
     data = task.recipe.data
     texts = _field(chunk, *filter(None, (data.text,)), "text", "sentence", "sentence1", "premise")
     pairs = None
-    if task.takes_pairs:
+    if task.labels.pairs:
         if not chunk[0][0]:
             raise RecipeError(
                 "this run labels pairs of texts: give a file of JSON lines",

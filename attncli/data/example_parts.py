@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attncli.data.faults import Faults, choices_hint, quoted
-from attncli.data.files import TextFile, find_files, kind_of, missing, near_path, split_of
+from attncli.data.files import Kind, TextFile, find_files, kind_of, missing, near_path, split_of
 from attncli.data.hub import HubText, is_saved, may_be_hub_name
 from attncli.data.sources import HoldOut
 from attncli.errors import DataError, Problem
@@ -63,10 +63,10 @@ class Parts:
         return text
 
 
-def open_parts(section: LabelledParts, then: str) -> Parts:
+def open_parts(section: LabelledParts, then: str, more: Mapping[str, Kind] | None = None) -> Parts:
     """The parts that ``data`` names. Paths are looked at, contents are not.
 
-    ``then``: the command to type next.
+    ``then``: the command to type next. ``more``: further endings of files, and how they are read.
 
     Raises:
         DataError: all that is not there.
@@ -80,20 +80,20 @@ def open_parts(section: LabelledParts, then: str) -> Parts:
     except ValueError:
         other = str(section.validation)
     try:
-        parts, ignored = _parts(section.path, "data.path", then)
+        parts, ignored = _parts(section.path, "data.path", then, more=more)
     except DataError as error:
         raise DataError(*problems, *error.problems, then=error.then) from None
     validation, tests = parts.get("validation"), [p for p in parts.values() if _is_test(p)]
     if other:
         try:
-            validation = single_part(other, "data.validation", section.path, "validation")
+            validation = single_part(other, "data.validation", section.path, "validation", more)
         except DataError as error:
             problems += error.problems
     if section.tests:
         tests = []
         for name in section.tests:
             try:
-                tests.append(parts.get(name) or single_part(name, "data.tests", section.path))
+                tests.append(parts.get(name) or single_part(name, "data.tests", section.path, more=more))
             except DataError as error:
                 problems += error.problems
     if problems:
@@ -102,7 +102,9 @@ def open_parts(section: LabelledParts, then: str) -> Parts:
     return Parts(section.path, parts["train"], validation, tuple(tests), held, ignored)
 
 
-def single_part(name: str, setting: str, beside: str, want: str = "test") -> Part:
+def single_part(
+    name: str, setting: str, beside: str, want: str = "test", more: Mapping[str, Kind] | None = None
+) -> Part:
     """What is meant by data that is not trained on: its part of that kind, or all of it.
 
     ``beside``: the data it may stand in or beside.
@@ -119,7 +121,7 @@ def single_part(name: str, setting: str, beside: str, want: str = "test") -> Par
             continue
         if place.is_file():
             return Part(_stem(place), (_file(place),))
-        parts, _ = _parts(str(place), setting, training=False)
+        parts, _ = _parts(str(place), setting, training=False, more=more)
         chosen = [part for part in parts.values() if _is_test(part)] if want == "test" else []
         chosen = chosen or [parts[name] for name in (want, "validation", "train") if name in parts][:1]
         if len(chosen) > 1:
@@ -143,20 +145,26 @@ def _stem(path: Path) -> str:
 
 
 def _parts(
-    name: str, setting: str, then: str = "", training: bool = True
+    name: str,
+    setting: str,
+    then: str = "",
+    training: bool = True,
+    more: Mapping[str, Kind] | None = None,
 ) -> tuple[dict[str, Part], tuple[Path, ...]]:
     path = Path(name).expanduser()
     if path.is_dir() and is_saved(path):
         return _hub(HubText(str(path), "", setting=setting, then=then)), ()
     if path.exists():
-        found = find_files(path, setting, training)
+        found = find_files(path, setting, training, more)
         parts: dict[str, list[TextFile]] = {}
         for split, files in found.by_split.items():
             for file in files:
                 many = split == "test" and len(files) > 1
                 parts.setdefault(_test_name(file.path) if many else split, []).append(file)
         return {key: Part(key, tuple(files)) for key, files in parts.items()}, found.ignored
-    looks_like_path = name.startswith((".", "~", "/")) or name.count("/") > 1 or kind_of(path) is not None
+    looks_like_path = (
+        name.startswith((".", "~", "/")) or name.count("/") > 1 or kind_of(path, more) is not None
+    )
     if looks_like_path or setting != "data.path" or not may_be_hub_name(name):
         raise DataError(missing(path, setting))
     near = near_path(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -65,12 +65,12 @@ class Files:
         return [file for split in splits for file in self.by_split.get(split, ())]
 
 
-def kind_of(path: Path) -> Kind | None:
-    """How a file is read, by its ending; None when the ending is not known."""
+def kind_of(path: Path, more: Mapping[str, Kind] | None = None) -> Kind | None:
+    """How a file is read, by its ending; None when the ending is neither known nor among ``more``."""
     suffixes = [s.lower() for s in path.suffixes]
     if suffixes and suffixes[-1] == ".gz":
         suffixes.pop()
-    return ENDINGS.get(suffixes[-1]) if suffixes else None
+    return {**ENDINGS, **(more or {})}.get(suffixes[-1]) if suffixes else None
 
 
 def split_of(relative: Path) -> str | None:
@@ -113,11 +113,17 @@ def near_path(path: Path) -> Path | None:
     return meant if meant.exists() else parent / near
 
 
-def find_files(path: Path, setting: str = "data.source", training: bool = True) -> Files:
+def find_files(
+    path: Path,
+    setting: str = "data.source",
+    training: bool = True,
+    more: Mapping[str, Kind] | None = None,
+) -> Files:
     """The usable files of a file or folder, by split.
 
     In a folder, files or subfolders called train*, validation* (valid*, val*, dev*) and test* are those
     splits. Where nothing is called train, whatever has no split in its name is the training part.
+    ``more``: further endings, and how they are read.
 
     Raises:
         DataError: nothing there, or nothing usable; nothing for training where ``training`` asks for it.
@@ -125,13 +131,13 @@ def find_files(path: Path, setting: str = "data.source", training: bool = True) 
     if not path.exists():
         raise DataError(missing(path, setting))
     if path.is_file():
-        return Files(path, {"train": (TextFile(path, kind_of(path) or "text"),)})
+        return Files(path, {"train": (TextFile(path, kind_of(path, more) or "text"),)})
     found = sorted(
         p
         for p in path.rglob("*")
         if p.is_file() and not any(part.startswith(".") for part in p.relative_to(path).parts)
     )
-    usable = [TextFile(p, kind) for p in found if (kind := kind_of(p)) is not None]
+    usable = [TextFile(p, kind) for p in found if (kind := kind_of(p, more)) is not None]
     if not usable:
         holds = f"it holds {quoted([p.name for p in found])}" if found else "it is empty"
         raise DataError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -86,7 +86,8 @@ def prepare_labelled(
     faults = Faults()
     rows, where, notes = _rows(section, faults, progress)
     if labels is None:
-        labels = find_labels(section, rows["train"], faults)
+        paired = rows["train"][0].pair is not None
+        labels = replace(find_labels(section, rows["train"], faults), pairs=paired)
     sets = {name: _as_set(name, found, labels, faults) for name, found in rows.items()}
     faults.check()
     if labels.kind == "single" and len(labels.names) < 2:
@@ -143,7 +144,9 @@ def _read(
 
 
 def _as_set(name: str, rows: list[Row], labels: Labels, faults: Faults) -> TextSet:
-    pairs = [row.pair or "" for row in rows] if rows and rows[0].pair is not None else None
+    pairs = [row.pair or "" for row in rows] if labels.pairs else None
+    if labels.pairs and rows and rows[0].pair is None:
+        faults.add("has one text a record where the model reads pairs", rows[0].where)
     targets = targets_of([(row.label, row.where) for row in rows], labels, faults, name)
     return TextSet(name, [row.text for row in rows], pairs, targets, [row.where for row in rows])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ class Labels:
     """single, multi or regression."""
     names: list[str]
     """Empty for numbers."""
+    pairs: bool = False
+    """Whether they are of pairs of texts."""
 
     def describe(self) -> str:
         """Words for the console."""
@@ -51,7 +53,7 @@ class Labels:
 
     def save(self, folder: Path) -> None:
         """Write ``labels.json``."""
-        text = json.dumps({"kind": self.kind, "names": self.names}, indent=2, ensure_ascii=False)
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
         (folder / _FILE).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
@@ -60,7 +62,8 @@ class Labels:
         path = folder / _FILE
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            return cls(str(values["kind"]), [str(name) for name in values["names"]])
+            names = [str(name) for name in values["names"]]
+            return cls(str(values["kind"]), names, bool(values["pairs"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(Problem(f"cannot be read: {error}", where=str(path))) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from attncli.data.tagged import (
     read_words,
     restore,
     training_batches,
+    untagged,
 )
 from attncli.data.text_tokenizer import EncoderTokenizer
+from attncli.metrics.schemes import spans
 from attncli.metrics.tagging import score
 from attncli.models.text import TokenModel
 from attncli.recipe.finetune import TagRecipe
@@ -32,6 +35,7 @@ from attncli.tasks.watch import Watch
 from attncli.training.task import Batch, Goal, Shard
 
 _INPUTS = ("tokens", "words", "segments", "keep")
+_WORDS = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 
 
 class TagTask(Adapted, LabelTask):
@@ -171,8 +175,23 @@ class TagTask(Adapted, LabelTask):
             found += list(zip(batch["index"].tolist(), rows, strict=True))
         if shard is not None:
             found = shard.gather(found)
-        windows = self.evaluation_batches(examples)
+        windows = self.evaluation_batches(examples).examples
         return restore(examples, windows, dict(found), self.labels)
+
+    def apply(self, sentences: list[list[str]]) -> list[list[str]]:
+        """Tags of sentences of words, in the scheme of the data."""
+        return self.tag(untagged(sentences, self.labels))
+
+    def words(self, text: str) -> list[str]:
+        """A text as words: runs of letters and digits, and single other marks."""
+        return _WORDS.findall(text)
+
+    def entities(self, words: list[str], tags: list[str]) -> list[dict[str, Any]]:
+        """What the tags spell: type, words and places."""
+        return [
+            {"type": kind, "text": " ".join(words[first : end + 1]), "first": first, "last": end}
+            for kind, first, end in spans(tags, self.labels.scheme)
+        ]
 
     def evaluate(self, shard: Shard) -> dict[str, float]:
         """Loss a word, and metrics of entities and words, of the validation part."""
