@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from attncli.data.order import EpochBatches, EvaluationBatches
 from attncli.data.questions import (
+    Answer,
     QuestionSet,
     QuestionSets,
+    asked,
     best_answers,
     evaluation_batches,
     prepare_questions,
@@ -137,7 +140,7 @@ class AnswerTask(Adapted, LabelTask):
 
     def answers(
         self, examples: QuestionSet, shard: Shard | None = None, what: str | None = None
-    ) -> tuple[list[list[Any]], float]:
+    ) -> tuple[list[list[Answer]], float]:
         """The best answers to each question, and the loss of the windows."""
         found: dict[int, tuple[Any, Any]] = {}
         total = 0.0
@@ -151,7 +154,7 @@ class AnswerTask(Adapted, LabelTask):
             told = [[index, one.tolist(), other.tolist()] for index, (one, other) in found.items()]
             found = {i: (np.array(one), np.array(other)) for i, one, other in shard.gather(told)}
             total = shard.sum({"loss": total})["loss"]
-        windows = self.evaluation_batches(examples)
+        windows = self.evaluation_batches(examples).examples
         settings = self.recipe.evaluate
         order = range(len(found))
         answers = best_answers(
@@ -164,12 +167,13 @@ class AnswerTask(Adapted, LabelTask):
         )
         return answers, total / max(len(found), 1)
 
-    def chosen(self, answers: list[Any], threshold: float | None = None) -> str:
+    def chosen(self, answers: list[Answer]) -> str:
         """The best answer's text, empty where 'none' is better by the threshold."""
         if not answers:
             return ""
         best = answers[0]
-        return "" if self.allows_none and best.none_score - best.score > (threshold or 0.0) else best.text
+        none = self.allows_none and best.none_score - best.score > (self.threshold or 0.0)
+        return "" if none else best.text
 
     @property
     def allows_none(self) -> bool:
@@ -178,3 +182,94 @@ class AnswerTask(Adapted, LabelTask):
         if known != "auto":
             return known == "yes"
         return self.sets.unanswerable if self.sets is not None else self.threshold is not None
+
+    def evaluate(self, shard: Shard) -> dict[str, float]:
+        """Loss a window, exact match and F1 of the validation part.
+
+        Where questions may have no answer, the threshold that is best there is found on the way.
+        """
+        examples = self.measured or self.sets.validation
+        answers, loss = self.answers(examples, shard)
+        if self.measured is None and self.allows_none and self.recipe.evaluate.no_answer_threshold is None:
+            self.threshold = self._best_threshold(examples, answers)
+        return {"loss": loss, **self._score(examples, answers)}
+
+    def _best_threshold(self, examples: QuestionSet, answers: list[list[Answer]]) -> float:
+        ids = [one.id for one in examples.questions]
+        pairs = [(name, found[0]) for name, found in zip(ids, answers, strict=True) if found]
+        texts = {name: best.text for name, best in pairs}
+        apart = {name: best.none_score - best.score for name, best in pairs}
+        return best_threshold(texts, apart, {name: examples.gold[name] for name in apart})
+
+    def _score(self, examples: QuestionSet, answers: list[list[Answer]]) -> dict[str, float]:
+        ids = [one.id for one in examples.questions]
+        return score(dict(zip(ids, map(self.chosen, answers), strict=True)), examples.gold)
+
+    def finals(self, run: Path) -> dict[str, float]:
+        """Metrics of the test sets; answers go into the run folder, by question id as SQuAD's scripts read them."""
+        if self.measured is not None:
+            return {}
+        found: dict[str, float] = {}
+        if self.allows_none:
+            answers, _ = self.answers(self.sets.validation, what="finding the threshold of no answer")
+            if self.recipe.evaluate.no_answer_threshold is None:
+                self.threshold = self._best_threshold(self.sets.validation, answers)
+            text = json.dumps({"threshold": self.threshold})
+            (run / _THRESHOLD).write_text(text + "\n", encoding="utf-8")
+        folder = run / "predictions"
+        folder.mkdir(exist_ok=True)
+        for examples in self.sets.tests or [self.sets.validation]:
+            answers, loss = self.answers(examples, what=f"answering {examples.name}")
+            told = {
+                one.id: self.chosen(ranked) for one, ranked in zip(examples.questions, answers, strict=True)
+            }
+            text = json.dumps(told, indent=1, ensure_ascii=False)
+            (folder / f"{examples.name}.json").write_text(text + "\n", encoding="utf-8")
+            if self.sets.tests:
+                scores = {"loss": loss, **self._score(examples, answers)}
+                found |= {f"{examples.name}.{name}": value for name, value in scores.items()}
+        return found
+
+    def apply(self, questions: Sequence[str], contexts: Sequence[str]) -> list[list[Answer]]:
+        """The best answers to questions on texts."""
+        return self.answers(asked(questions, contexts))[0]
+
+    def measure_on(self, *, split: str | None = None, source: str | None = None) -> None:
+        """Evaluate on a test set of the run's data, or on other data, from now on."""
+        self.measured = read_questions(self.recipe.data, split or source or "", part=split is not None)
+
+    # What is said about it
+
+    def describe(self, device: torch.device, dtype: torch.dtype) -> list[str]:
+        """Data, model, attention and its backend."""
+        return [f"data: {self.sets.describe()}", *self.about(dtype)]
+
+    def facts(self, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+        """What ``--dry-run`` adds of this task."""
+        sets = self.sets
+        told: dict[str, Any] = {
+            "training questions": len(sets.train),
+            "validation questions": len(sets.validation),
+        }
+        told |= {f"{test.name} questions": len(test) for test in sets.tests}
+        return told | {
+            "no answer possible": self.allows_none,
+            "attention backend": ": ".join(self.backend(dtype)),
+        }
+
+    def next_commands(self, run: Path) -> list[str]:
+        """What to type after training."""
+        one = self.sets.validation.questions[0]
+        words = " ".join(one.context.split()[:30])
+        example = f"{shlex.quote(one.question)} --context {shlex.quote(words)}"
+        return [f"attn finetune {run} {example}", f"attn evaluate {run}"]
+
+
+def _loss(logits: tuple[Tensor, Tensor], batch: Batch) -> Tensor:
+    start, end = logits
+    first = F.cross_entropy(start, batch["start"], reduction="sum")
+    return (first + F.cross_entropy(end, batch["end"], reduction="sum")) / 2
+
+
+def _on_cpu(batch: Batch) -> Batch:
+    return {name: batch[name].cpu() for name in ("start", "end")}

@@ -120,6 +120,9 @@ class Beginning:
         if self.config is not None:
             return self.stored(recipe.model)
         section, base = recipe.model, self.base
+        if base is None:  # as many positions as the data needs
+            length = max(section.length, recipe.data.max_length)
+            section = section.model_copy(update={"length": length})
         config = resolve_text(
             section,
             task,
