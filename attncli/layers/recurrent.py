@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence
 
 State = tuple[Tensor, ...]
 """Of one layer: (h,) of a GRU, (h, c) of an LSTM, each [N, W]."""
@@ -42,6 +43,10 @@ class RecurrentLayer(nn.Module):
         first = tuple(part.unsqueeze(0) for part in state)
         return self.net(x, first if self.tensors == 2 else first[0])[0]
 
+    def packed(self, x: Tensor, sizes: Tensor) -> Tensor:
+        """``x`` [M, I] to outputs [M, W], from zeros on; see :meth:`Bidirectional.packed`."""
+        return self.net(PackedSequence(x, sizes))[0].data
+
     def project(self, x: Tensor) -> Tensor:
         """The part of the gates [..., G W] that comes from the first inputs, ``x`` [..., I' <= I]."""
         return F.linear(x, self.net.weight_ih_l0[:, : x.shape[-1]], self.net.bias_ih_l0)
@@ -78,6 +83,14 @@ class Bidirectional(nn.Module):
         """
         back = self.back(x.flatten(0, 1)[turned])
         return torch.cat([self.forth(x), back.flatten(0, 1)[turned]], -1)
+
+    def packed(self, x: Tensor, sizes: Tensor, turned: Tensor) -> Tensor:
+        """Tokens without padding, in the order of :class:`attncli.layers.ragged.Ragged`: [M, I] to [M, 2 W].
+
+        ``sizes`` int64 [T]: rows that have a token t. ``turned`` int64 [M]: of each row its tokens backwards.
+        """
+        back = self.back.packed(x[turned], sizes)
+        return torch.cat([self.forth.packed(x, sizes), back[turned]], -1)
 
 
 def turned_places(lengths: Tensor, longest: int) -> Tensor:
