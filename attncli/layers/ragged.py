@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
@@ -41,6 +43,7 @@ class Ragged:
         self.flat = (places + (self.rows * keep.shape[1]).unsqueeze(1)).T[self.grid]
         self.row = torch.arange(filled, device=keep.device).expand_as(self.grid)[self.grid]
 
+    @cached_property
     def turned(self) -> Tensor:
         """int64 [M]: the tokens of each row backwards; its own inverse."""
         starts = self.sizes.cumsum(0).to(self.row.device) - self.sizes.to(self.row.device)  # [L]

@@ -125,11 +125,10 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Tensor, of: Ragged) -> Tensor:
         """Parts [M, I] to states [M, C]."""
-        turned = of.turned()
         with torch.autocast(x.device.type, enabled=False):  # recurrences add up errors of half width
             x = x.to(self.layers[0].forth.net.weight_ih_l0.dtype)
             for index, layer in enumerate(self.layers):
-                x = layer.packed(dropout(x, self.dropout, self.training) if index else x, of.sizes, turned)
+                x = layer.packed(dropout(x, self.dropout, self.training) if index else x, of)
         return x
 
 
