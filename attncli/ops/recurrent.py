@@ -2,7 +2,7 @@
 
 PyTorch's own loop over time records a dozen operations a step for its backward pass. Here a step of either
 pass is one matrix product and a few operations in place, and whatever does not depend on the step before is
-done for all tokens at once: three times as fast on a CPU. On a GPU cuDNN has its own.
+done for all tokens at once: twice as fast on a CPU. On a GPU cuDNN has its own.
 
 Tokens come time by time, longest row first, as in ``torch.nn.utils.rnn.PackedSequence``: ``sizes[t]`` rows
 have a token t, and never more than have a token t - 1. Read backwards, each row starts at its own last token.
