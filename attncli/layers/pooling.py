@@ -73,13 +73,21 @@ class AttentionPooling(nn.Module):
 
     def weights(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
         """[B, T, C] to weights [B, T] that add up to 1, all 0 in a row without a token."""
-        inner = x if self.project is None else torch.tanh(self.project(x))  # [B, T, A]
-        scores = F.linear(inner, self.context.unsqueeze(0)).squeeze(2)
-        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        if keep is None:
-            return torch.softmax(scores, 1)
-        scores = scores.masked_fill(~keep, torch.finfo(scores.dtype).min)
-        return torch.softmax(scores, 1).masked_fill(~keep, 0.0)
+        return masked_softmax(self.scores(x), keep)
+
+    def scores(self, x: Tensor) -> Tensor:
+        """[..., C] to scores [...], float32 or wider."""
+        inner = x if self.project is None else torch.tanh(self.project(x))  # [..., A]
+        scores = F.linear(inner, self.context.unsqueeze(0)).squeeze(-1)
+        return scores.to(torch.promote_types(scores.dtype, torch.float32))
+
+
+def masked_softmax(scores: Tensor, keep: Tensor | None) -> Tensor:
+    """Softmax of [B, T] over the places that ``keep`` bool [B, T] allows; 0 elsewhere, and in empty rows."""
+    if keep is None:
+        return torch.softmax(scores, 1)
+    scores = scores.masked_fill(~keep, torch.finfo(scores.dtype).min)
+    return torch.softmax(scores, 1).masked_fill(~keep, 0.0)
 
 
 def _weighted(x: Tensor, weights: Tensor) -> Tensor:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence
+
+from attncli.layers.ragged import Ragged
+from attncli.ops.recurrent import packed_recurrence
 
 State = tuple[Tensor, ...]
 """Of one layer: (h,) of a GRU, (h, c) of an LSTM, each [N, W]."""
@@ -24,7 +28,7 @@ class RecurrentLayer(nn.Module):
     def __init__(self, cell: str, inputs: int, width: int) -> None:
         super().__init__()
         kind, self.gates, self.tensors = _KINDS[cell]
-        self.width = width
+        self.cell, self.width = cell, width
         self.net = kind(inputs, width, batch_first=True)
         for part in self.net.weight_ih_l0.split(width):
             nn.init.xavier_uniform_(part.detach())
@@ -41,6 +45,19 @@ class RecurrentLayer(nn.Module):
             return self.net(x)[0]
         first = tuple(part.unsqueeze(0) for part in state)
         return self.net(x, first if self.tensors == 2 else first[0])[0]
+
+    def packed(self, x: Tensor, of: Ragged, backwards: bool = False) -> Tensor:
+        """Outputs [M, W] of ``x`` [M, I], the tokens of rows without padding; each row starts at zeros.
+
+        ``backwards``: rows are read from their last token to their first.
+        """
+        if x.device.type == "cpu":
+            net = self.net
+            weights = net.weight_hh_l0, net.bias_hh_l0
+            return packed_recurrence(self.cell, self.project(x), *weights, of.sizes.tolist(), backwards)
+        if backwards:
+            return self.net(PackedSequence(x[of.turned], of.sizes))[0].data[of.turned]
+        return self.net(PackedSequence(x, of.sizes))[0].data
 
     def project(self, x: Tensor) -> Tensor:
         """The part of the gates [..., G W] that comes from the first inputs, ``x`` [..., I' <= I]."""
@@ -78,6 +95,10 @@ class Bidirectional(nn.Module):
         """
         back = self.back(x.flatten(0, 1)[turned])
         return torch.cat([self.forth(x), back.flatten(0, 1)[turned]], -1)
+
+    def packed(self, x: Tensor, of: Ragged) -> Tensor:
+        """The tokens of rows without padding, [M, I] to [M, 2 W]."""
+        return torch.cat([self.forth.packed(x, of), self.back.packed(x, of, backwards=True)], -1)
 
 
 def turned_places(lengths: Tensor, longest: int) -> Tensor:
