@@ -85,8 +85,8 @@ class _Writer:
     def document(self, good: bool) -> str:
         """Some sentences: those on the thing agree, those on other things say what they like."""
         thing = self.pick(_THINGS)
-        counted = [self.sentence(thing, good) for _ in range(int(self.rng.integers(1, 3)))]
-        others = [self.aside(thing, bool(self.rng.integers(2))) for _ in range(int(self.rng.integers(2, 6)))]
+        counted = [self.sentence(thing, good) for _ in range(int(self.rng.integers(2, 5)))]
+        others = [self.aside(thing, bool(self.rng.integers(2))) for _ in range(int(self.rng.integers(1, 5)))]
         sentences = counted + others
         order = self.rng.permutation(len(sentences))
         return "\n".join(sentences[at] for at in order)

@@ -13,7 +13,9 @@ from attncli.data.lines import lines
 from attncli.data.records import Fields, field_names, read_records
 from attncli.recipe.text import TaggedText
 
-ENDINGS: dict[str, Kind] = dict.fromkeys((".conll", ".conllu", ".bio", ".iob", ".iob2", ".bioes", ".tags", ".col"), "text")
+ENDINGS: dict[str, Kind] = dict.fromkeys(
+    (".conll", ".conllu", ".bio", ".iob", ".iob2", ".bioes", ".tags", ".col"), "text"
+)
 _TOKENS = ("tokens", "words", "text", "sentence")
 _TAGS = ("tags", "ner_tags", "labels", "ner", "pos_tags", "upos", "label")
 _DOCUMENT = "-DOCSTART-"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,11 @@ from attncli.data.questions import (
     best_answers,
     evaluation_batches,
     prepare_questions,
+    read_questions,
     training_batches,
 )
 from attncli.data.text_tokenizer import EncoderTokenizer
+from attncli.metrics.answers import best_threshold, score
 from attncli.models.text import SpanModel
 from attncli.recipe.finetune import AnswerRecipe
 from attncli.tasks.encoders import Adapted, begin
