@@ -14,7 +14,7 @@ from attncli.errors import CheckpointError, Problem, RecipeError
 from attncli.models import huggingface
 from attncli.models.config import EncoderConfig
 from attncli.models.encoder import Encoder
-from attncli.models.huggingface import Raw, read_activation, read_json, read_safetensors, require_settings
+from attncli.models.huggingface import Raw, read_activation, read_json, read_safetensors
 from attncli.models.huggingface_names import ENCODERS, Entry, encoder_names, pooler_names, root_of
 
 _SHOWN = 8

@@ -53,7 +53,9 @@ def export_onnx(model: TextModel, path: Path) -> list[str]:
             then="pip install onnx onnxscript onnxruntime",
         )
     if model.config.crf:
-        raise RecipeError("model.crf=True has no place in an ONNX file: decoding is no part of its operations")
+        raise RecipeError(
+            "model.crf=True has no place in an ONNX file: decoding is no part of its operations"
+        )
     encoder = model.config.encoder
     if encoder.mechanism == "topk":
         raise RecipeError("attention mechanism topk has no ONNX form: its operation fails on shorter texts")

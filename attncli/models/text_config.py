@@ -145,4 +145,3 @@ def adapt_encoder(section: EncoderModel, base: EncoderConfig) -> EncoderConfig:
     if problems := broken_rules(found):
         raise RecipeError(*problems)
     return found
-
