@@ -36,7 +36,7 @@ _HEAD_ACTIVATIONS = {
 
 
 class TextHead(nn.Module):
-    """[..., C] to logits [..., L]: (dropout), linear, activation, (norm), dropout, linear, as the family has it.
+    """[..., C] to logits [..., L]: linear, activation, dropout, linear, and what else the family has.
 
     Without an activation there are the dropout and the last layer alone.
     """
