@@ -165,10 +165,7 @@ class Attention(nn.Module):
         if context is None:
             heads = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # [B, T, H + 2 K, D]
             return heads.split((self.heads, self.kv_heads, self.kv_heads), 2)
-        if self.fused_projection:
-            q = _rows(self.qkv, x, slice(0, q_width))
-        else:
-            q = self.query(x)
+        q = _rows(self.qkv, x, slice(0, q_width)) if self.fused_projection else self.query(x)
         q = q.unflatten(-1, (self.heads, self.head_dim))
         if skip_context:
             return q, None, None

@@ -19,8 +19,8 @@ class CRF(nn.Module):
 
     Some may be forbidden, as the tagging scheme has it: paths with them are neither summed nor decoded.
 
-    Parameters: ``transitions`` [L, L] (from, to), ``start`` and ``end`` [L]. Buffers: ``allowed`` bool [L, L],
-    ``allowed_start`` and ``allowed_end`` bool [L], which :meth:`constrain` sets and a state dict holds.
+    Parameters: ``transitions`` [L, L] (from, to), ``start`` and ``end`` [L]. Buffers: ``allowed`` bool
+    [L, L], ``allowed_start`` and ``allowed_end`` bool [L], which :meth:`constrain` sets and a state dict holds.
     """
 
     def __init__(self, labels: int) -> None:
@@ -42,7 +42,7 @@ class CRF(nn.Module):
             self.allowed_end.copy_(end)
 
     def scores(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Transitions [L, L], start [L] and end [L], in float32 or wider, with what is forbidden far below."""
+        """Transitions [L, L], start [L], end [L], in float32 or wider; what is forbidden is far below."""
 
         def masked(values: Tensor, allowed: Tensor) -> Tensor:
             return values.to(torch.promote_types(values.dtype, torch.float32)).masked_fill(

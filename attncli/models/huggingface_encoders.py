@@ -1,4 +1,4 @@
-"""Pre-trained encoders: out of Hugging Face folders of any head, and out of masked language models of ours."""
+"""Pre-trained encoders: from Hugging Face folders of any head, and from masked language models of ours."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def load_text(folder: str | Path) -> tuple[TextModel, list[str]]:
         raise CheckpointError(Problem(f"{architecture} has no head for labels", where=where, hint=hint))
     tensors = named_as_saved(read_safetensors(folder), family)
     entries = encoder_names(family, encoder) + head_names(family, encoder, task)
-    last = entries[-1].theirs[0]
+    last = entries[-2].theirs[0]  # the weight of the output layer
     if last not in tensors or not tensors[last].ndim:
         raise CheckpointError(Problem(f"{last} is missing", where=str(folder)))
     outputs = tensors[last].shape[0]

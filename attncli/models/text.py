@@ -36,7 +36,7 @@ _HEAD_ACTIVATIONS = {
 
 
 class TextHead(nn.Module):
-    """[..., C] to logits [..., L]: (dropout), linear, activation, (norm), dropout, linear, as the family has it.
+    """[..., C] to logits [..., L]: linear, activation, dropout, linear, and what else the family has.
 
     Without an activation there are the dropout and the last layer alone.
     """
@@ -157,7 +157,7 @@ class SequenceModel(TextModel):
 
 
 class TokenModel(TextModel):
-    """Logits for words, each read at its first piece; with a CRF over them where the configuration says so."""
+    """Logits for words, each read at its first piece, and a CRF over them where the configuration has one."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__(config)
@@ -172,7 +172,7 @@ class TokenModel(TextModel):
         keep: Tensor | None = None,
         embedded: Tensor | None = None,
     ) -> Tensor:
-        """Tokens [B, T] to logits [B, W, L] at ``words`` int64 [B, W], places in T; at every token without."""
+        """Tokens [B, T] to logits [B, W, L] at ``words`` int64 [B, W], places in T, or of every token."""
         hidden = self.encoder(tokens, segments, keep, embedded=embedded)  # [B, T, C]
         if words is not None:
             batch, length, width = hidden.shape

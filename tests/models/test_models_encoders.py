@@ -168,7 +168,9 @@ def test_a_pickle_is_refused_with_the_command_that_converts_it(tmp_path):
 MODELS = os.environ.get("ATTN_MODELS", "")
 
 
-@pytest.mark.skipif(not (Path(MODELS) / "minilm-l6").is_dir() or not MODELS, reason="ATTN_MODELS has no minilm-l6")
+@pytest.mark.skipif(
+    not (Path(MODELS) / "minilm-l6").is_dir() or not MODELS, reason="ATTN_MODELS has no minilm-l6"
+)
 def test_a_real_encoder_gives_the_hidden_states_of_transformers():
     folder = Path(MODELS) / "minilm-l6"
     peer = transformers.AutoModel.from_pretrained(folder).eval()
