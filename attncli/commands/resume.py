@@ -37,7 +37,7 @@ def main(first: str, settings: list[str], *, require: list[str] | None = None) -
     if result and result.get("state") == "finished" and not _longer(before.recipe.train, loaded.recipe.train):
         raise RecipeError(
             f"{run.path} is finished after {result['steps']} steps",
-            then=f"attn resume {run.path} {_twice(before.recipe.train)}",
+            then=f"attn resume {run.path} train.steps={2 * result['steps']}",
         )
     from attncli.commands.training import run_to_end
     from attncli.ops.allocator import keep_freed_memory
@@ -56,8 +56,4 @@ def _longer(before: TrainSection, after: TrainSection) -> bool:
         return after.steps > before.steps
     if before.steps or after.steps:  # steps against epochs: the loop knows
         return True
-    return after.epochs > before.epochs
-
-
-def _twice(train: TrainSection) -> str:
-    return f"train.steps={2 * train.steps}" if train.steps else f"train.epochs={2 * train.epochs:g}"
+    return any(getattr(after, name, 0) > getattr(before, name, 0) for name in ("epochs", "fresh_epochs"))

@@ -6,9 +6,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from attncli.recipe.finetune import ClassifyRecipe, LabelEvaluate
+from attncli.recipe.finetune import EncoderRecipe, LabelEvaluate
 from attncli.recipe.sections import Recipe, Rule, Section
-from attncli.recipe.text import ClassifyTrain, Documents, LabelledText
+from attncli.recipe.text import ClassifyTrain, Documents, LabelledText, SequenceModel
 
 
 class WordTokenizer(Section):
@@ -83,8 +83,13 @@ class BagRecipe(Recipe):
     evaluate: LabelEvaluate = LabelEvaluate()
 
 
-class TransformerRecipe(ClassifyRecipe):
+class TransformerRecipe(EncoderRecipe):
     """A recipe of ``attn classify transformer``: an encoder without pre-training."""
+
+    data: LabelledText = LabelledText()
+    model: SequenceModel = SequenceModel()
+    train: ClassifyTrain = ClassifyTrain()
+    evaluate: LabelEvaluate = LabelEvaluate()
 
     def cross_checks(self) -> list[Rule]:
         """Pre-trained encoders are fine-tuned."""

@@ -11,6 +11,7 @@ from attncli.recipe.sections import Recipe, Rule, Section
 from attncli.recipe.text import (
     ClassifyTrain,
     EncoderModel,
+    FreshTrain,
     LabelledText,
     LabelTrain,
     QuestionData,
@@ -57,16 +58,20 @@ class EncoderRecipe(Recipe):
         return wrong
 
 
+class FinetuneClassifyTrain(FreshTrain, ClassifyTrain):
+    """``train`` of fine-tuning to classify."""
+
+
 class ClassifyRecipe(EncoderRecipe):
-    """A recipe of ``attn finetune classify``, and of ``attn classify transformer``."""
+    """A recipe of ``attn finetune classify``."""
 
     data: LabelledText = LabelledText()
     model: SequenceModel = SequenceModel()
-    train: ClassifyTrain = ClassifyTrain()
+    train: FinetuneClassifyTrain = FinetuneClassifyTrain()
     evaluate: LabelEvaluate = LabelEvaluate()
 
 
-class TagTrain(LabelTrain):
+class TagTrain(FreshTrain, LabelTrain):
     """``train`` of tagging."""
 
     goal: Literal["auto", "f1", "accuracy", "loss"] = "auto"
@@ -82,7 +87,7 @@ class TagRecipe(EncoderRecipe):
     evaluate: LabelEvaluate = LabelEvaluate()
 
 
-class AnswerTrain(LabelTrain):
+class AnswerTrain(FreshTrain, LabelTrain):
     """``train`` of question answering."""
 
     goal: Literal["f1", "exact_match", "loss"] = "f1"

@@ -189,6 +189,15 @@ class LabelTrain(TrainSection):
     """Runs with seeds seed, seed + 1 ...; mean and deviation of their metrics are shown."""
 
 
+class FreshTrain(Section):
+    """What ``train`` of fine-tuning adds for encoders whose weights are fresh."""
+
+    fresh_epochs: float = Field(10.0, gt=0)
+    """Passes over the training part of an encoder without pre-trained weights, in place of epochs."""
+    fresh_learning_rate: float = Field(1e-3, gt=0)
+    """Its peak learning rate, in place of learning_rate."""
+
+
 class ClassifyTrain(LabelTrain):
     """``train`` of classification."""
 
@@ -205,6 +214,7 @@ __all__ = [
     "ClassifyTrain",
     "Documents",
     "EncoderModel",
+    "FreshTrain",
     "LabelTrain",
     "LabelledParts",
     "LabelledText",

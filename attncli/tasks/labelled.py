@@ -14,7 +14,7 @@ from attncli import console
 from attncli.attention import choices, restore_choices
 from attncli.data.order import EvaluationBatches
 from attncli.data.rows import batches_an_epoch
-from attncli.recipe.text import LabelTrain
+from attncli.recipe.text import FreshTrain, LabelTrain
 from attncli.training.task import Batch, Shard, Task
 
 
@@ -26,11 +26,21 @@ class LabelTask(Task):
     recipe: Any
 
     def settle(self, settings: LabelTrain) -> LabelTrain:
-        """Epochs as steps, and an evaluation an epoch where nothing else is said."""
+        """Epochs as steps, an evaluation an epoch where nothing else is said, and the rate of fresh weights."""
         an_epoch = self.steps_an_epoch(settings.batch)
-        steps = settings.steps or max(1, round(settings.epochs * an_epoch))
-        every = settings.evaluate_every or min(an_epoch, steps)
-        return settings.model_copy(update={"steps": steps, "evaluate_every": every})
+        fresh = self.fresh and isinstance(settings, FreshTrain)
+        epochs = settings.fresh_epochs if fresh else settings.epochs
+        steps = settings.steps or max(1, round(epochs * an_epoch))
+        changed = {"steps": steps, "evaluate_every": settings.evaluate_every or min(an_epoch, steps)}
+        if fresh:
+            changed["learning_rate"] = settings.fresh_learning_rate
+        return settings.model_copy(update=changed)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether training starts from weights that have learnt nothing."""
+        model = self.recipe.model
+        return not getattr(model, "base", "") or model.weights == "fresh"
 
     def steps_an_epoch(self, batch: int) -> int:
         """Updates of a pass over the training part."""
