@@ -215,23 +215,24 @@ def answers_told(answers: list[Any]) -> list[dict[str, Any]]:
 
 
 def _show(one: dict[str, Any]) -> None:
-    """A result for people."""
+    """A result for people: the text, and below it what was found."""
     if "tags" in one:
+        console.result(" ".join(one["tokens"]))
         if one["entities"]:
             rows = [(entity["text"], entity["type"]) for entity in one["entities"]]
-            console.table(["entity", "type"], rows, title=" ".join(one["tokens"]))
+            console.table(["entity", "type"], rows)
         else:
-            rows = list(zip(one["tokens"], one["tags"], strict=True))
-            console.table(["word", "tag"], rows)
+            console.table(["word", "tag"], list(zip(one["tokens"], one["tags"], strict=True)))
     elif "answers" in one:
-        console.table(
-            ["answer", "score"],
-            [(answer["text"] or "(none)", answer["score"]) for answer in one["answers"]],
-            title=one["question"],
-            right=["score"],
-        )
-    elif "probabilities" in one:
-        rows = [(name, f"{100 * share:.1f} %") for name, share in one["probabilities"].items()]
-        console.table(["label", "probability"], rows, title=one["text"], right=["probability"])
+        console.result(one["question"])
+        rows = [(answer["text"], answer["score"]) for answer in one["answers"]]
+        if not one["answer"]:
+            rows.insert(0, ("(no answer)", ""))
+        console.table(["answer", "score"], rows, right=["score"])
     else:
-        console.table(["predicted"], [(one["predicted"],)], title=one["text"])
+        console.result(" / ".join(filter(None, (one["text"], one.get("pair")))))
+        if "probabilities" in one:
+            rows = [(name, f"{100 * share:.1f} %") for name, share in one["probabilities"].items()]
+            console.table(["label", "probability"], rows, right=["probability"])
+        else:
+            console.table(["predicted"], [(one["predicted"],)])

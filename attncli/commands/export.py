@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attncli import console
+from attncli.commands import export_text
 from attncli.commands.trained import load_task, open_run, say_run
 from attncli.errors import Problem, RecipeError, nearest
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from attncli.tasks.translate import TranslateTask
     from attncli.training import RunFolder
 
-FORMATS = {"hf": "Hugging Face transformers", "ctranslate2": "CTranslate2"}
+FORMATS = {"hf": "Hugging Face transformers", "ctranslate2": "CTranslate2", "onnx": "onnxruntime"}
 """Names of formats, and who reads them."""
 
 
@@ -29,15 +30,16 @@ def main(first: str, *, format: str = "hf", out: Path | None = None) -> None:
     """Write the best weights of a run, its tokeniser and settings into a new folder."""
     if format not in FORMATS:
         near = nearest(format, FORMATS) or "hf"
-        what = f"--format {format}: there is none of that name; there are {' and '.join(FORMATS)}"
+        what = f"--format {format}: there is none of that name; there are {', '.join(FORMATS)}"
         raise RecipeError(what, then=f"attn export {first} --format {near}")
     run, loaded = open_run("export", first)
     command = run.info["command"]
     folder = run.path / format if out is None else Path(os.path.expanduser(out))
     _refuse_full(folder, f"attn export {shlex.quote(first)} --format {format}")
-    if command != "translate" and format == "ctranslate2":
+    known = _FORMATS_OF[command]
+    if format not in known:
         raise RecipeError(
-            f"{run.path} is a run of attn {command}; only translation runs become CTranslate2 folders",
+            f"{run.path} is a run of attn {command}, which can be exported as {' or '.join(known)}",
             then=f"attn export {run.path} --format hf",
         )
     if format == "ctranslate2" and find_spec("ctranslate2") is None:
@@ -48,6 +50,9 @@ def main(first: str, *, format: str = "hf", out: Path | None = None) -> None:
     if command == "translate":
         _check_translation(task, run, format)
         write, use = _TRANSLATION[format]
+    elif command in ("finetune", "classify"):
+        export_text.check_text(task, run, format)
+        write, use = _TEXT[format]
     else:
         _check_language(task, run)
         write, use = _write_language, _use_language
@@ -65,6 +70,16 @@ def main(first: str, *, format: str = "hf", out: Path | None = None) -> None:
     console.say(f"next: {then}")
 
 
+_FORMATS_OF = {
+    "pretrain": ("hf",),
+    "translate": ("hf", "ctranslate2"),
+    "finetune": export_text.FORMATS,
+    "classify": export_text.FORMATS,
+}
+_TEXT = {
+    "hf": (export_text.write_hf, export_text.use_hf),
+    "onnx": (export_text.write_onnx, export_text.use_onnx),
+}
 _INSTALL = "pip install ctranslate2"
 
 

@@ -63,7 +63,7 @@ class Labels:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             names = [str(name) for name in values["names"]]
-            return cls(str(values["kind"]), names, bool(values["pairs"]))
+            return cls(str(values["kind"]), names, bool(values.get("pairs", False)))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(Problem(f"cannot be read: {error}", where=str(path))) from None
 
