@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
+    from rich.text import Text
 
 QUIET_SECONDS = 10.0
 """Seconds between progress lines where there is no terminal."""
@@ -133,6 +134,18 @@ def table(
         drawn.add_row(*(Text(show(cell)) for cell in row))
     Console(file=stream, width=None if stream.isatty() else 1000, highlight=False).print(drawn)
     stream.flush()
+
+
+def styled(text: Text) -> bool:
+    """A styled text as part of the result, where a terminal can show it; whether it was shown."""
+    stream = _result_stream()
+    if not speaks() or not interactive(stream) or os.environ.get("NO_COLOR"):
+        return False
+    from rich.console import Console
+
+    Console(file=stream, highlight=False).print(text, soft_wrap=False)
+    stream.flush()
+    return True
 
 
 def show(value: Any) -> str:

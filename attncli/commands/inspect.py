@@ -18,6 +18,11 @@ def main(first: str, inputs: list[str], *, out: Path | None = None) -> None:
 
         inspect(run, loaded, inputs, out)
         return
+    if run.info["command"] in ("finetune", "classify"):
+        from attncli.commands.inspect_labels import inspect as inspect_labels
+
+        inspect_labels(run, loaded, inputs, out)
+        return
     import torch
 
     from attncli.attention import record

@@ -1,0 +1,168 @@
+"""Texts with a weight on every word: shaded on the terminal, and as a page."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A word or token, what it weighs, and whether a blank stands before it."""
+
+    text: str
+    weight: float
+    blank: bool = True
+
+
+@dataclass(frozen=True)
+class Line:
+    """A stretch of text; ``weight`` of the whole of it where it has one (a sentence of a document)."""
+
+    pieces: Sequence[Piece]
+    weight: float | None = None
+
+
+@dataclass(frozen=True)
+class Shading:
+    """One way to weigh the words of a text."""
+
+    name: str
+    lines: Sequence[Line]
+    note: str = ""
+    signed: bool = False
+    """Whether negative weights speak against the output; else there are none."""
+
+
+def shade(weight: float, largest: float) -> float:
+    """A weight as the strength of a colour, -1 to 1."""
+    return max(-1.0, min(1.0, weight / largest)) if largest > 0 else 0.0
+
+
+def _largest(shading: Shading) -> float:
+    return max((abs(piece.weight) for line in shading.lines for piece in line.pieces), default=0.0)
+
+
+def _largest_line(shading: Shading) -> float:
+    return max((line.weight or 0.0 for line in shading.lines), default=0.0)
+
+
+def terminal(shading: Shading) -> Text:
+    """The text, its words shaded: blue speaks for the output, red against it; sentences with a bar before them."""
+    from rich.style import Style
+    from rich.text import Text
+
+    out = Text()
+    largest, longest = _largest(shading), _largest_line(shading)
+    for number, line in enumerate(shading.lines):
+        if number:
+            out.append("\n")
+        if line.weight is not None:
+            out.append(_bar(shade(line.weight, longest)) + " ")
+        for at, piece in enumerate(line.pieces):
+            if at and piece.blank:
+                out.append(" ")
+            strength = shade(piece.weight, largest)
+            if abs(strength) < 0.08:
+                out.append(piece.text)
+                continue
+            red, green, blue = _blend((214, 69, 65) if strength < 0 else (66, 133, 244), abs(strength))
+            dark = 0.3 * red + 0.59 * green + 0.11 * blue < 140
+            style = Style(bgcolor=f"rgb({red},{green},{blue})", color="white" if dark else "black")
+            out.append(piece.text, style)
+    return out
+
+
+def _bar(strength: float) -> str:
+    """Four characters, filled by the strength."""
+    eighths = round(32 * max(strength, 0.0))
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + ("▏▎▍▌▋▊▉"[rest - 1] if rest else "")).ljust(4)
+
+
+def _blend(color: tuple[int, int, int], strength: float) -> tuple[int, int, int]:
+    red, green, blue = (round(255 + (part - 255) * strength) for part in color)
+    return red, green, blue
+
+
+def plain(shading: Shading, most: int = 10) -> list[tuple[str, float]]:
+    """The words of the largest weights, the largest first."""
+    pieces = [piece for line in shading.lines for piece in line.pieces if piece.text.strip()]
+    ranked = sorted(pieces, key=lambda piece: -abs(piece.weight))[:most]
+    return [(piece.text, piece.weight) for piece in ranked]
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; --text: #1d2330; --back: #fff; --soft: #667; --line: #d9dde5;
+ --for: 37, 99, 235; --against: 214, 48, 49 }}
+@media (prefers-color-scheme: dark) {{ :root {{ --text: #e7eaf0; --back: #14171d; --soft: #9aa3b2;
+ --line: #333a46; --for: 90, 150, 255; --against: 255, 100, 100 }} }}
+body {{ font: 16px/1.9 system-ui, sans-serif; color: var(--text); background: var(--back);
+ max-width: 60em; margin: 2em auto; padding: 0 1em }}
+h1 {{ font-size: 1.15em; overflow-wrap: anywhere; line-height: 1.4 }}
+h2 {{ font-size: .95em; margin: 1.8em 0 .3em; border-top: 1px solid var(--line); padding-top: .8em }}
+p.note {{ color: var(--soft); font-size: .85em; margin: 0 0 .5em; line-height: 1.4 }}
+.line {{ overflow-wrap: anywhere; border-left: .5em solid transparent; padding-left: .6em; margin: .15em 0 }}
+.p {{ border-radius: .2em; padding: .1em .05em; background: rgba(var(--for), var(--w)) }}
+.n {{ border-radius: .2em; padding: .1em .05em; background: rgba(var(--against), var(--w)) }}
+table {{ border-collapse: collapse; font-size: .9em; line-height: 1.5 }}
+td {{ padding: .1em 1em .1em 0 }}
+td.r {{ text-align: right; font-variant-numeric: tabular-nums }}
+</style>
+</head>
+<body>
+<h1 dir="auto">{title}</h1>
+{result}
+{sections}
+</body>
+</html>
+"""
+
+
+def page(title: str, result: Sequence[tuple[str, str]], shadings: Sequence[Shading]) -> str:
+    """A page that needs nothing else: what was predicted, and the text once for each way to weigh it.
+
+    ``result``: rows of two cells. Words show their weights under the pointer.
+    """
+    rows = "".join(
+        f'<tr><td dir="auto">{html.escape(name)}</td><td class="r">{html.escape(value)}</td></tr>'
+        for name, value in result
+    )
+    table = f"<table>{rows}</table>" if rows else ""
+    sections = "\n".join(map(_section, shadings))
+    return _PAGE.format(title=html.escape(title), result=table, sections=sections)
+
+
+def _section(shading: Shading) -> str:
+    largest, longest = _largest(shading), _largest_line(shading)
+    lines = []
+    for line in shading.lines:
+        spans = []
+        for at, piece in enumerate(line.pieces):
+            strength = shade(piece.weight, largest)
+            blank = " " if at and piece.blank else ""
+            kind = "n" if strength < 0 else "p"
+            text = html.escape(piece.text)
+            told = f' title="{piece.weight:.4g}"'
+            spans.append(
+                f'{blank}<span class="{kind}" style="--w:{0.75 * abs(strength):.3f}"{told}>{text}</span>'
+            )
+        edge = ""
+        if line.weight is not None:
+            share = max(shade(line.weight, longest), 0.0)
+            edge = f' style="border-color:rgba(var(--for),{share:.3f})" title="sentence: {line.weight:.4g}"'
+        lines.append(f'<div class="line" dir="auto"{edge}>{"".join(spans)}</div>')
+    note = f'<p class="note">{html.escape(shading.note)}</p>' if shading.note else ""
+    return f"<section><h2>{html.escape(shading.name)}</h2>{note}{''.join(lines)}</section>"

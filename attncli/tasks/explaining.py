@@ -1,0 +1,238 @@
+"""Why a run says what it says of a text: attention, rollout and gradients, word by word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attncli.attention import record
+from attncli.layers.ragged import Ragged
+from attncli.tasks.bag_of_words import BagTask
+from attncli.tasks.encoder_classify import EncoderClassifyTask
+from attncli.tasks.han import HanTask
+from attncli.tasks.tag import TagTask
+
+Maps = list[tuple[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A text as its model reads it."""
+
+    lines: list[list[str]]
+    """Tokens, of documents sentence by sentence."""
+    blanks: list[list[bool]]
+    """Whether a blank stands before each."""
+    special: list[list[bool]]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What was predicted, of which output the weights are, and what the model can be asked."""
+
+    predicted: list[tuple[str, str]]
+    output: str
+    tokens: Tokens
+    maps: Maps
+    """Attention of each layer [H, T, T]; empty where the model has no self-attention to show."""
+    score: Callable[[], Tensor] | None
+    """Runs the model and gives the output that is explained; None where ``words`` says all."""
+    embedding: torch.nn.Module | None
+    place: np.ndarray | None
+    """Of each embedding asked for, its number among the tokens line by line."""
+    words: list[list[float]] | None = None
+    sentences: list[float] | None = None
+    words_name: str = "attention"
+
+
+def explain(task: Any, text: str, pair: str | None = None) -> Explained:
+    """Everything that ``inspect`` shows of a text; ValueError for one without a token."""
+    if isinstance(task, HanTask):
+        return _document(task, text)
+    if isinstance(task, BagTask):
+        return _bag(task, text)
+    if isinstance(task, TagTask):
+        return _tagged(task, text)
+    return _encoded(task, text, pair)
+
+
+def _predicted(task: Any, logits: Tensor) -> tuple[list[tuple[str, str]], int, str]:
+    """Rows of the prediction, and the output that is explained: the likeliest."""
+    from attncli.tasks.classify import probabilities
+
+    kind, names = task.labels.kind, task.labels.names
+    shares = probabilities(logits.detach().cpu().numpy().astype(np.float64), kind)[0]
+    if kind == "regression":
+        return [("predicted", f"{shares[0]:.4g}")], 0, "the number"
+    order = np.argsort(-shares, kind="stable")
+    rows = [(names[at], f"{100 * shares[at]:.1f} %") for at in order[:10]]
+    return rows, int(order[0]), names[int(order[0])]
+
+
+def _encoded(task: EncoderClassifyTask, text: str, pair: str | None) -> Explained:
+    pairs = None if pair is None else [pair]
+    found = task.tokenizer.encode([text], pairs, max_length=task.recipe.data.max_length)
+    inputs = _one_row(task, found.ids[0], found.segments[0])
+    with torch.no_grad(), record(task.model) as recorded:
+        logits = task.model(**inputs).float()
+    rows, output, name = _predicted(task, logits)
+    return Explained(
+        rows,
+        name,
+        _tokens(task, found.ids[0]),
+        _maps(recorded.weights),
+        lambda: task.model(**inputs).float()[0, output],
+        task.model.encoder.embeddings.word,
+        np.arange(len(found.ids[0])),
+    )
+
+
+def _one_row(task: Any, ids: np.ndarray, segments: np.ndarray) -> dict[str, Tensor]:
+    device = next(task.model.parameters()).device
+    inputs = {"tokens": torch.from_numpy(ids.astype(np.int64))[None].to(device)}
+    if segments.any():
+        inputs["segments"] = torch.from_numpy(segments.astype(np.int64))[None].to(device)
+    return inputs
+
+
+def _tagged(task: TagTask, text: str) -> Explained:
+    words = task.words(text)
+    if not words:
+        raise ValueError("it has no word")
+    ((ids, numbers),) = task.tokenizer.encode_words([words])
+    row, segments, begins = task.tokenizer.around(ids)
+    if len(row) > task.recipe.data.max_length:
+        raise ValueError(f"it has {len(row)} tokens; windows have {task.recipe.data.max_length}")
+    inputs = _one_row(task, row, segments)
+    places = begins + np.searchsorted(numbers, np.arange(len(words)))
+    inputs["words"] = torch.from_numpy(places.astype(np.int64))[None].to(inputs["tokens"].device)
+    with torch.no_grad(), record(task.model) as recorded:
+        logits = task.model(**inputs).float()  # [1, W, L]
+    tags = task.apply([words])[0]
+    shares = logits.softmax(-1)[0]
+    entity = [at for at, tag in enumerate(tags) if tag != "O"] or list(range(len(words)))
+    best = logits[0].argmax(-1)
+    chosen = max(entity, key=lambda at: float(shares[at, best[at]]))
+    label = int(best[chosen])
+    rows = [(word, tag) for word, tag in zip(words, tags, strict=True) if tag != "O"] or [("no entity", "")]
+    return Explained(
+        rows,
+        f"{task.labels.names[label]} of {words[chosen]}",
+        _tokens(task, row),
+        _maps(recorded.weights),
+        lambda: task.model(**inputs).float()[0, chosen, label],
+        task.model.encoder.embeddings.word,
+        np.arange(len(row)),
+    )
+
+
+def _tokens(task: Any, ids: np.ndarray) -> Tokens:
+    tokenizer = task.tokenizer.tokenizer
+    starts = tokenizer.starts_word
+    special = set(tokenizer.special_ids)
+    shown, blanks, marks = [], [], []
+    for token in ids.tolist():
+        written = tokenizer.tokens[token]
+        if token not in special:
+            text = tokenizer.decode([token]).strip()
+            prefix = written.removeprefix("##") if written.startswith("##") else written
+            written = text.removeprefix("##") if text and "\ufffd" not in text else prefix
+        shown.append(written)
+        blanks.append(bool(starts[token]))
+        marks.append(token in special)
+    return Tokens([shown], [blanks], [marks])
+
+
+def _maps(weights: list[tuple[str, Tensor]]) -> Maps:
+    return [(name, w[0].float().cpu().numpy()) for name, w in weights if w.shape[-1] == w.shape[-2]]
+
+
+def _document(task: HanTask, text: str) -> Explained:
+    from attncli.data.documents import kept_sentences, pieces
+
+    data, tokenizer = task.recipe.data, task.tokenizer
+    words = [
+        part for one in tokenizer.words(tokenizer.sentences(text)) for part in pieces(one, data.max_length)
+    ]
+    words = [words[at] for at in kept_sentences(len(words), data.max_sentences)]
+    if not words:
+        raise ValueError("it has no word")
+    from attncli.data.labelled import unlabelled
+
+    batch = task.evaluation_batches(unlabelled([text], None, task.labels))[0]
+    device = next(task.model.parameters()).device
+    inputs = {name: value.to(device) for name, value in task.inputs(batch).items()}
+    with torch.no_grad(), record(task.model) as recorded:
+        logits = task.model(**inputs).float()
+    rows, output, name = _predicted(task, logits)
+    found = {key: value for key, value in recorded.weights}
+    sentences = found.get("sentences")
+    per_word = found.get("words")
+    ragged = Ragged(inputs["keep"].flatten(0, 1))
+    width = inputs["keep"].shape[2]
+    ends = np.cumsum([0, *map(len, words)])
+    flat = ragged.flat.cpu().numpy()
+    place = ends[flat // width] + flat % width
+    return Explained(
+        rows,
+        name,
+        Tokens(words, [[True] * len(line) for line in words], [[False] * len(line) for line in words]),
+        [],
+        lambda: task.model(**inputs).float()[0, output],
+        task.model.embedding,
+        place,
+        words=None
+        if per_word is None
+        else [per_word[0, 0, at, : len(line)].tolist() for at, line in enumerate(words)],
+        sentences=None if sentences is None else sentences[0, 0, 0, : len(words)].tolist(),
+        words_name="attention of words and sentences",
+    )
+
+
+def _bag(task: BagTask, text: str) -> Explained:
+    from attncli.data.labelled import unlabelled
+
+    batch = task.evaluation_batches(unlabelled([text], None, task.labels))[0]
+    device = next(task.model.parameters()).device
+    inputs = {name: value.to(device) for name, value in task.inputs(batch).items()}
+    with torch.no_grad():
+        logits = task.model(**inputs).float()
+        scores = task.model.scores.detach()
+        scores = scores[:, 0] if scores.shape[1] == 1 else scores
+    rows, output, name = _predicted(task, logits)
+    gains = {}
+    for feature, weight in zip(inputs["features"][0].tolist(), inputs["weights"][0].tolist(), strict=True):
+        column = scores[feature] if scores.ndim == 1 else scores[feature, output] - scores[feature].mean()
+        gains[feature] = gains.get(feature, 0.0) + weight * float(column)
+    found = task.features.places(text)
+    counts: dict[int, int] = {}
+    for feature, *_ in found:
+        counts[feature] = counts.get(feature, 0) + 1
+    characters = np.zeros(len(text))
+    for feature, first, end in found:
+        characters[first:end] += gains.get(feature, 0.0) / counts[feature] / max(end - first, 1)
+    words = text.split()
+    if not words:
+        raise ValueError("it has no word")
+    weights, at = [], 0
+    for word in words:
+        at = text.index(word, at)
+        weights.append(float(characters[at : at + len(word)].sum()))
+        at += len(word)
+    tokens = Tokens([words], [[True] * len(words)], [[False] * len(words)])
+    return Explained(
+        rows,
+        name,
+        tokens,
+        [],
+        None,
+        None,
+        None,
+        words=[weights],
+        words_name="what its words add to the output",
+    )
