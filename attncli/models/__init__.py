@@ -27,6 +27,11 @@ _WHERE = {
     "translation_flops": "flops",
     "count_parameters": "flops",
     "load_huggingface": "huggingface",
+    "HanConfig": "han_config",
+    "resolve_han": "han_config",
+    "HanModel": "han",
+    "BagConfig": "bag_of_words",
+    "BagOfWords": "bag_of_words",
 }
 
 __all__ = list(_WHERE)
