@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import Any
 
 _PUBLIC = {
+    "bag": ("BagFeatures", "bag_batches", "bag_evaluation_batches"),
     "corpus": ("Corpus", "open_store", "prepare"),
     "language": ("CausalCover", "CausalExamples", "MaskedExamples", "training_batches", "validation_batches"),
     "order": ("EpochBatches", "EvaluationBatches", "Examples"),

@@ -6,6 +6,7 @@ from attncli.layers.embeddings import TokenEmbeddings
 from attncli.layers.feed_forward import FeedForward
 from attncli.layers.initialise import initialise, initialise_xavier
 from attncli.layers.norms import NORMS, build_norm
+from attncli.layers.pooling import build_pooling
 from attncli.layers.stack import LayerStack
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "LayerStack",
     "TokenEmbeddings",
     "build_norm",
+    "build_pooling",
     "initialise",
     "initialise_xavier",
 ]

@@ -43,6 +43,11 @@ _WHERE = {
     "save_text": "huggingface_text",
     "load_text": "huggingface_text",
     "export_onnx": "onnx",
+    "HanConfig": "han_config",
+    "resolve_han": "han_config",
+    "HanModel": "han",
+    "BagConfig": "bag_of_words",
+    "BagOfWords": "bag_of_words",
 }
 
 __all__ = list(_WHERE)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from attncli.attention import Padding
+from attncli.attention.positions.sinusoidal import Sinusoidal
 from attncli.attention.recording import recorders
 from attncli.layers import initialise_xavier
 from attncli.layers.pooling import AttentionPooling, build_pooling, masked_softmax
@@ -133,12 +134,14 @@ class Recurrent(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A pre-norm Transformer encoder with rotary positions, which know no longest row."""
+    """A pre-norm Transformer encoder with sinusoidal positions, which know no longest row."""
 
     def __init__(self, config: HanConfig, inputs: int) -> None:
         super().__init__()
         wide = 2 * config.width
         self.project = nn.Linear(inputs, wide)
+        self.norm = nn.LayerNorm(wide)  # as large as the codes of positions
+        self.position = Sinusoidal(wide)
         self.stack = build_stack(
             TransformerConfig(
                 vocabulary=config.vocabulary,
@@ -146,7 +149,7 @@ class Transformer(nn.Module):
                 width=wide,
                 intermediate=4 * wide,
                 heads=config.heads,
-                position="rotary",
+                position="sinusoidal",
                 norm="pre",
                 dropout=config.dropout,
             ),
@@ -155,7 +158,7 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor, of: Ragged) -> Tensor:
         """Parts [M, I] to states [M, C]."""
-        rows = of.pad(self.project(x))  # [R, L, C], longest first
+        rows = self.position.embed(of.pad(self.norm(self.project(x))))  # [R, L, C], longest first
         out = torch.zeros_like(rows)
         count = len(rows) if recorders() else -(-len(rows) // _GROUPS)
         for at in range(0, len(rows), count):

@@ -41,9 +41,9 @@ def level_formula(level, rows):
     for row in rows:
         x = row.unsqueeze(0)
         if hasattr(level.encoder, "stack"):
-            x = level.encoder.stack(
-                level.encoder.project(x), Padding(torch.ones(1, len(row), dtype=torch.bool))
-            )
+            encoder, keep = level.encoder, torch.ones(1, len(row), dtype=torch.bool)
+            codes = encoder.position.codes(torch.arange(len(row))).double()
+            x = encoder.stack(encoder.norm(encoder.project(x)) + codes, Padding(keep))
         else:
             for layer in level.encoder.layers:
                 x = layer(x, turned_places(torch.tensor([len(row)]), len(row)))
@@ -178,6 +178,7 @@ def test_resolving_a_section():
     assert (config.encoder, config.embedding, config.width, config.attention) == ("lstm", 20, 10, "dot")
     assert config.word_dropout == 0.1
     assert "lstm 10" in config.describe()
+    HanModel(resolve_han(HanSection(encoder="transformer"), vocabulary=9, labels=2))  # the defaults fit
     resolve_han(HanSection(width=5, heads=3), vocabulary=9, labels=2)  # heads are the Transformer's
     with pytest.raises(RecipeError, match=r"model\.heads=3 .* 10"):
         resolve_han(HanSection(encoder="transformer", width=5, heads=3), vocabulary=9, labels=2)
