@@ -67,6 +67,27 @@ class EncoderTokenizer:
             sum(bool(one.overflowing) for one in found),
         )
 
+    def parts(
+        self, text: str, pair: str | None = None, *, max_length: int
+    ) -> tuple[Ids, Ids, list[tuple[str, bool, bool]]]:
+        """Ids and segments of one text or pair, and of each token what of the text it is.
+
+        That is the text's own characters (a special token's name), whether a blank stands before it, and
+        whether it is special.
+        """
+        found = self._cutting(max_length).encode(text, pair, add_special_tokens=True)
+        shown = []
+        before: tuple[int | None, int] = (None, 0)
+        for token, (first, end), of in zip(found.tokens, found.offsets, found.sequence_ids, strict=True):
+            if of is None:
+                shown.append((token, True, True))
+                continue
+            source = (text, pair or "")[of]
+            blank = before[0] != of or first > before[1] or source[first : first + 1].isspace()
+            shown.append((source[first:end].strip(), blank, False))
+            before = (of, end)
+        return np.array(found.ids, np.int32), np.array(found.type_ids, np.int32), shown
+
     def encode_words(self, sentences: Sequence[Sequence[str]]) -> list[tuple[Ids, Ids]]:
         """Of each sentence the ids of its words, and the number of the word that each id is of.
 

@@ -75,20 +75,19 @@ def _predicted(task: Any, logits: Tensor) -> tuple[list[tuple[str, str]], int, s
 
 
 def _encoded(task: EncoderClassifyTask, text: str, pair: str | None) -> Explained:
-    pairs = None if pair is None else [pair]
-    found = task.tokenizer.encode([text], pairs, max_length=task.recipe.data.max_length)
-    inputs = _one_row(task, found.ids[0], found.segments[0])
+    ids, segments, parts = task.tokenizer.parts(text, pair, max_length=task.recipe.data.max_length)
+    inputs = _one_row(task, ids, segments)
     with torch.no_grad(), record(task.model) as recorded:
         logits = task.model(**inputs).float()
     rows, output, name = _predicted(task, logits)
     return Explained(
         rows,
         name,
-        _tokens(task, found.ids[0]),
+        Tokens(*([[part[at] for part in parts]] for at in range(3))),
         _maps(recorded.weights),
         lambda: task.model(**inputs).float()[0, output],
         task.model.encoder.embeddings.word,
-        np.arange(len(found.ids[0])),
+        np.arange(len(ids)),
     )
 
 
@@ -123,7 +122,7 @@ def _tagged(task: TagTask, text: str) -> Explained:
     return Explained(
         rows,
         f"{task.labels.names[label]} of {words[chosen]}",
-        _tokens(task, row),
+        _word_tokens(task, words, numbers, begins, row),
         _maps(recorded.weights),
         lambda: task.model(**inputs).float()[0, chosen, label],
         task.model.encoder.embeddings.word,
@@ -131,21 +130,25 @@ def _tagged(task: TagTask, text: str) -> Explained:
     )
 
 
-def _tokens(task: Any, ids: np.ndarray) -> Tokens:
+def _word_tokens(
+    task: TagTask, words: list[str], numbers: np.ndarray, begins: int, row: np.ndarray
+) -> Tokens:
+    """A word of one piece as it stands, of several as its pieces; names of special tokens."""
     tokenizer = task.tokenizer.tokenizer
-    starts = tokenizer.starts_word
-    special = set(tokenizer.special_ids)
-    shown, blanks, marks = [], [], []
-    for token in ids.tolist():
-        written = tokenizer.tokens[token]
-        if token not in special:
-            text = tokenizer.decode([token]).strip()
-            prefix = written.removeprefix("##") if written.startswith("##") else written
-            written = text.removeprefix("##") if text and "\ufffd" not in text else prefix
-        shown.append(written)
-        blanks.append(bool(starts[token]))
-        marks.append(token in special)
-    return Tokens([shown], [blanks], [marks])
+    counts = np.bincount(numbers, minlength=len(words))
+    shown, blanks, special = [], [], []
+    for at, token in enumerate(row.tolist()):
+        place = at - begins
+        inside = 0 <= place < len(numbers)
+        word = int(numbers[place]) if inside else -1
+        whole = inside and counts[word] == 1
+        text = words[word] if whole else tokenizer.tokens[token]
+        if inside and not whole and token != tokenizer.unk_id:
+            text = tokenizer.decode([token]).strip().removeprefix("##") or text
+        shown.append(text)
+        blanks.append(not inside or place == 0 or numbers[place - 1] != word)
+        special.append(not inside)
+    return Tokens([shown], [blanks], [special])
 
 
 def _maps(weights: list[tuple[str, Tensor]]) -> Maps:
