@@ -242,7 +242,7 @@ def finetune(
         int | None, typer.Option(metavar="N", min=1, help="Run: so many labels or answers, the best first.")
     ] = None,
 ) -> None:
-    """Fine-tune an encoder to classify, to tag (ner) or to answer (qa), or apply a finished run.
+    """Fine-tune an encoder to classify, tag or answer.
 
     With a recipe: learn from labelled data. With a run folder: label texts or files.
 
@@ -250,8 +250,7 @@ def finetune(
 
     attn finetune runs/qa-1 'Who wrote it?' --context text.txt
     """
-    _function("labelled")(
-        "finetune",
+    _function("finetune")(
         first,
         args or [],
         base=base,
@@ -277,7 +276,7 @@ def classify(
         int | None, typer.Option(metavar="N", min=1, help="Run: so many labels, the best first.")
     ] = None,
 ) -> None:
-    """Train a classifier from scratch, or classify with a finished run.
+    """Train a classifier, or label with a finished run.
 
     With a recipe: learn from labelled data. With a run folder, of attn finetune too: label texts or files.
 
@@ -285,8 +284,7 @@ def classify(
 
     attn classify runs/han-1 'A wonderful film.'
     """
-    _function("labelled")(
-        "classify",
+    _function("classify")(
         first,
         args or [],
         data=data,

@@ -20,7 +20,7 @@ def check_text(task: Any, run: RunFolder, format: str) -> None:
 
     if not isinstance(task.model, TextModel):
         raise RecipeError(
-            f"{run.path} has a model of attn's own ({task.recipe.model.family}), which no other library loads",
+            f"{run.path} has a model of attn's own ({task.recipe.model.family}): no other library loads it",
             then=f"attn classify {run.path} FILE",
         )
     if format == "hf":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def _shadings(known: Any) -> list[Shading]:
             ordered = np.zeros(len(known.place))
             ordered[known.place] = values.detach().cpu().numpy()
             ends = np.cumsum([0, *map(len, tokens.lines)])
-            weights = [ordered[a:b].tolist() for a, b in zip(ends[:-1], ends[1:], strict=True)]
+            weights = [ordered[a:b].tolist() for a, b in itertools.pairwise(ends)]
             found.append(Shading(name, _lines(tokens, weights, known.sentences), note, signed=True))
     return found
 

@@ -1,4 +1,4 @@
-"""``attn finetune`` and ``attn classify``: learn from labelled data, or apply what was learnt."""
+"""What ``attn finetune`` and ``attn classify`` share: learn from labelled data, or apply what was learnt."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ APPLIED = {"finetune": ("classify",), "classify": ("finetune",)}
 """Command to the other ones whose runs it applies too."""
 
 
-def main(
+def train_or_apply(
     command: str,
     first: str | None,
     args: list[str],

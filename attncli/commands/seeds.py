@@ -20,7 +20,7 @@ from attncli.training import RunFolder, Task
 def train_seeds(
     loaded: LoadedRecipe, build: Callable[[Any], Task], *, requirements: list[Requirement], out: Path | None
 ) -> None:
-    """``train.seeds`` runs, each in a folder of its own below ``out``: the mean and deviation of their metrics.
+    """``train.seeds`` runs, each in a folder below ``out``, and the mean and deviation of their metrics.
 
     A run in ``out`` that is finished is not done again, and one that was interrupted goes on.
     """

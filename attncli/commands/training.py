@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from attncli import console
+from attncli.commands.outcomes import draw_outcomes
 from attncli.commands.shared import Requirement, check_requirements, present
 from attncli.ops.allocator import keep_freed_memory
 from attncli.recipe.loading import LoadedRecipe
@@ -82,6 +83,7 @@ def run_to_end(
         return result
     draw_curves(run.path)
     metrics = result.metrics | _finals(task, run)
+    draw_outcomes(task, run.path)
     if quiet:
         return result
     stored = run.result() or {}

@@ -1,4 +1,4 @@
-"""The built-in questions: short texts on people, what they do, where and when; some questions have no answer."""
+"""The built-in questions: short texts on people, what they do, where and when; some have no answer."""
 
 from __future__ import annotations
 

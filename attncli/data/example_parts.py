@@ -33,7 +33,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of a data set. ``share``: of the training part, held out where there is no validation part."""
+    """The parts of a data set; ``share`` of the training part is held out where none is for validation."""
 
     root: str
     train: Part

@@ -56,7 +56,6 @@ class LabelledSets:
     tokenizer: Any
     """Turns texts into tokens; None where features are made otherwise."""
     where: str
-    notes: list[str]
 
     def describe(self) -> str:
         """One line for the console."""
@@ -84,10 +83,11 @@ def prepare_labelled(
         DataError: all that is wrong with the data, up to a cap, each with file, line and reason.
     """
     faults = Faults()
-    rows, where, notes = _rows(section, faults, progress)
+    rows, where, held = _rows(section, faults, progress)
     if labels is None:
         paired = rows["train"][0].pair is not None
-        labels = replace(find_labels(section, rows["train"], faults), pairs=paired)
+        whole = rows["train"] + (rows["validation"] if held else [])  # a rare label may be held out
+        labels = replace(find_labels(section, whole, faults), pairs=paired)
     sets = {name: _as_set(name, found, labels, faults) for name, found in rows.items()}
     faults.check()
     if labels.kind == "single" and len(labels.names) < 2:
@@ -95,19 +95,19 @@ def prepare_labelled(
         raise DataError(Problem(what, hint="a classifier needs two or more"))
     train, validation = sets.pop("train"), sets.pop("validation")
     reader = _reader(tokenizer, train)
-    return LabelledSets(train, validation, list(sets.values()), labels, reader, where, notes)
+    return LabelledSets(train, validation, list(sets.values()), labels, reader, where)
 
 
 def _rows(
     section: TextSection, faults: Faults, progress: Progress | None
-) -> tuple[dict[str, list[Row]], str, list[str]]:
-    """Rows by part: train and validation, then the test sets."""
+) -> tuple[dict[str, list[Row]], str, bool]:
+    """Rows by part (train, validation, test sets), where they are, and whether validation is held out."""
     if section.path == "builtin":
         rows = builtin_sets(isinstance(section, Documents))
         if section.limit:
             rows["train"] = rows["train"][: section.limit]
         kind = "documents" if isinstance(section, Documents) else "sentences"
-        return rows, f"built-in {kind}", []
+        return rows, f"built-in {kind}", False
     parts = open_parts(section, f"attn finetune classify --data {section.path}")
     found = {"train": _read(section, parts.train, faults, progress, section.limit)}
     if parts.validation is not None:
@@ -124,7 +124,7 @@ def _rows(
             what = f"{parts.root}: {len(whole)} examples only, so none can be held out for validation"
             raise DataError(Problem(what, hint="set data.validation=PATH"))
     order = ["train", "validation", *(test.name for test in parts.tests)]
-    return {name: found[name] for name in order}, parts.describe(), []
+    return {name: found[name] for name in order}, parts.describe(), parts.validation is None
 
 
 def _read(
@@ -152,7 +152,7 @@ def _as_set(name: str, rows: list[Row], labels: Labels, faults: Faults) -> TextS
 
 
 def read_set(section: TextSection, labels: Labels, name: str, *, part: bool) -> TextSet:
-    """Texts to measure a finished model on: a ``part`` of its own data by its name, or other data by its path.
+    """Texts to measure a finished model on: a ``part`` of its own data, or other data by its path.
 
     Raises:
         DataError: no such part or path, or bad data.

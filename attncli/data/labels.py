@@ -84,7 +84,7 @@ def as_name(value: Any) -> str | None:
 
 
 def as_names(value: Any) -> list[str] | None:
-    """Several labels: a list, a list in JSON, or text with ``|`` or commas between; None where it is neither."""
+    """Several labels: a list, a list in JSON, or text with ``|`` or commas between; None for else."""
     if value is None:
         return []
     if isinstance(value, str):
@@ -116,7 +116,7 @@ def as_number(value: Any) -> float | None:
 
 
 def find_labels(section: LabelledText, rows: Iterable[Any], faults: Faults) -> Labels:
-    """The labels of the training part, sorted: numbers by value, names by letter; or those that are listed."""
+    """The labels of training rows, sorted: numbers by value, names by letter; or those that are listed."""
     values = [row.label for row in rows]
     kind = section.kind if section.kind != "auto" else guess_kind(values)
     if kind == "regression":

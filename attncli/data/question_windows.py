@@ -120,7 +120,7 @@ def _cuts(count: int, room: int, stride: int) -> list[tuple[int, int]]:
 
 
 def _most_around(first: int, end: int, cuts: list[tuple[int, int]]) -> NDArray[np.bool_]:
-    """Tokens of a stretch whose nearer end is farther away than in the other stretches; the first one wins."""
+    """Tokens of a stretch whose nearer end is farther away than in other stretches; the first one wins."""
     place = np.arange(first, end)
     own = np.minimum(place - first, end - 1 - place)
     best = np.ones(len(place), bool)

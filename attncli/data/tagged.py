@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -54,7 +55,7 @@ class TagLabels:
         )
 
     def allowed(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-        """Which tags may begin a sentence [L], may end it [L], and may follow each other [L, L] (from, to)."""
+        """Which tags may begin a sentence [L], end it [L], and follow each other [L, L] (from, to)."""
         names, scheme = self.names, self.learned
         start = np.array([schemes.allowed(None, name, scheme) for name in names])
         end = np.array([schemes.allowed(name, None, scheme) for name in names])
@@ -133,11 +134,12 @@ def prepare_tagged(
         DataError: all that is wrong with the data, up to a cap, each with file, line and reason.
     """
     faults = Faults()
-    found, where = _sentences(section, faults, progress)
+    found, where, held = _sentences(section, faults, progress)
     faults.check()
     sets = {name: _as_set(name, sentences) for name, sentences in found.items()}
     if labels is None:
-        labels = find_tags(section, sets["train"])
+        whole = sets["train"].tags + (sets["validation"].tags if held else [])  # a rare tag may be held out
+        labels = find_tags(section, whole)
     for one in sets.values():
         _check_tags(one, labels, faults)
     faults.check()
@@ -160,12 +162,12 @@ def _as_set(name: str, sentences: list[Sentence]) -> WordSet:
 
 def _sentences(
     section: TaggedText, faults: Faults, progress: Progress | None
-) -> tuple[dict[str, list[Sentence]], str]:
+) -> tuple[dict[str, list[Sentence]], str, bool]:
     if section.path == "builtin":
         sentences = builtin_sentences()
         if section.limit:
             sentences["train"] = sentences["train"][: section.limit]
-        return sentences, "built-in sentences"
+        return sentences, "built-in sentences", False
     parts = open_parts(section, f"attn finetune ner --data {section.path}", ENDINGS)
     found = {"train": _read(section, parts.train, faults, progress, section.limit)}
     if parts.validation is not None:
@@ -182,7 +184,7 @@ def _sentences(
             what = f"{parts.root}: {len(whole)} sentences only, so none can be held out for validation"
             raise DataError(Problem(what, hint="set data.validation=PATH"))
     order = ["train", "validation", *(test.name for test in parts.tests)]
-    return {name: found[name] for name in order}, parts.describe()
+    return {name: found[name] for name in order}, parts.describe(), parts.validation is None
 
 
 def _read(
@@ -201,10 +203,10 @@ def _read(
     return found
 
 
-def find_tags(section: TaggedText, train: WordSet) -> TagLabels:
+def find_tags(section: TaggedText, sentences: list[list[str]]) -> TagLabels:
     """The tags of the training part, and their scheme where the recipe leaves it open."""
-    scheme = section.scheme if section.scheme != "auto" else schemes.detect(train.tags)
-    found = {tag for tags in train.tags for tag in tags}
+    scheme = section.scheme if section.scheme != "auto" else schemes.detect(sentences)
+    found = {tag for tags in sentences for tag in tags}
     if scheme == "none":
         if section.train_scheme != "same":
             raise DataError(
@@ -341,7 +343,7 @@ class TagWindows(Rows):
         tokenizer: EncoderTokenizer,
     ) -> None:
         starts = np.searchsorted(words, np.arange(count + 1))
-        pieces = [ids[a:b][: max(1, room // 2)] for a, b in zip(starts[:-1], starts[1:], strict=True)]
+        pieces = [ids[a:b][: max(1, room // 2)] for a, b in itertools.pairwise(starts)]
         sizes = np.array([len(piece) for piece in pieces])
         for first, end, scored in stretches(sizes, room):
             around, _, begins = tokenizer.around(np.concatenate(pieces[first:end]))
@@ -375,7 +377,7 @@ class TagWindows(Rows):
 
 
 def stretches(sizes: NDArray[np.int64], room: int) -> list[tuple[int, int, tuple[int, int]]]:
-    """Words of ``sizes`` pieces as stretches of at most ``room`` pieces: first, end, and the scored part within.
+    """Words of ``sizes`` pieces as stretches of at most ``room``: first, end, and the scored part within.
 
     Neighbours overlap by half where there is more than one. Each word is scored once, in the stretch where
     the nearer end of what is left out is farthest away.
@@ -393,7 +395,7 @@ def stretches(sizes: NDArray[np.int64], room: int) -> list[tuple[int, int, tuple
         half = int(np.searchsorted(ends, ends[end] - room // 2))
         first = min(max(half, first + 1), end)
     bounds = [0]
-    for (_, before), (after, _) in zip(found[:-1], found[1:], strict=True):
+    for (_, before), (after, _) in itertools.pairwise(found):
         bounds.append((before + after + 1) // 2)
     bounds.append(count)
     return [

@@ -1,4 +1,4 @@
-"""Texts as an encoder reads them: ids with its special tokens around, cut to a length, places in the text known."""
+"""Texts as an encoder reads them: ids with its special tokens around, cut to a length."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class EncoderTokenizer:
         ]
 
     def around(self, first: Ids, second: Ids | None = None) -> tuple[Ids, Ids, int]:
-        """One or two encoded texts with the special tokens around, their segments, and where the last begins."""
+        """One or two encoded texts with special tokens around, their segments, and where the last begins."""
         key = second is not None
         ids, segments, places = self._template[key]
         out: list[Ids] = []
@@ -185,7 +185,8 @@ class EncoderTokenizer:
         if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
             return cls(Tokenizer(_byte_bpe(folder)))
         pieces = sorted(path.name for path in folder.glob("*.model"))
-        convert = f"from transformers import AutoTokenizer as T; T.from_pretrained('{folder}').save_pretrained('{folder}')"
+        convert = "from transformers import AutoTokenizer as T; "
+        convert += f"T.from_pretrained('{folder}').save_pretrained('{folder}')"
         hint = f"{pieces[0]} is SentencePiece's: convert it once with transformers" if pieces else None
         raise CheckpointError(
             Problem(

@@ -20,7 +20,8 @@ class CRF(nn.Module):
     Some may be forbidden, as the tagging scheme has it: paths with them are neither summed nor decoded.
 
     Parameters: ``transitions`` [L, L] (from, to), ``start`` and ``end`` [L]. Buffers: ``allowed`` bool
-    [L, L], ``allowed_start`` and ``allowed_end`` bool [L], which :meth:`constrain` sets and a state dict holds.
+    [L, L], ``allowed_start`` and ``allowed_end`` bool [L], which :meth:`constrain` sets; a state dict holds
+    them.
     """
 
     def __init__(self, labels: int) -> None:

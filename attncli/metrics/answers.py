@@ -1,7 +1,7 @@
 """Metrics of question answering as SQuAD's own scripts count them: exact match and F1 of words.
 
-Rajpurkar et al. 2016 (https://arxiv.org/abs/1606.05250) and, for questions without an answer, Rajpurkar et al.
-2018 (https://arxiv.org/abs/1806.03822). All values are shares of 1.
+Rajpurkar et al. 2016 (https://arxiv.org/abs/1606.05250) and, for questions without an answer, 2018
+(https://arxiv.org/abs/1806.03822). All values are shares of 1.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Metrics of classifiers: accuracy and F1, agreement beyond chance, calibration; of several labels; of numbers.
+"""Metrics of classifiers: accuracy, F1, agreement beyond chance, calibration; of numbers, correlations.
 
 All from the whole set's predictions at once: nothing is averaged over batches.
 """
@@ -56,7 +56,7 @@ def macro_f1(counts: NDArray[np.int64]) -> float:
 
 
 def matthews(counts: NDArray[np.int64]) -> float:
-    """Matthews' correlation, for any number of labels (Gorodkin 2004); 0 where one side has one label only."""
+    """Matthews' correlation, for any number of labels (Gorodkin 2004); 0 where one side is constant."""
     gold, found = counts.sum(1).astype(float), counts.sum(0).astype(float)
     total, right = float(counts.sum()), float(counts.trace())
     spread = (total**2 - (found**2).sum()) * (total**2 - (gold**2).sum())

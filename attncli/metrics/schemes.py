@@ -76,7 +76,7 @@ def convert(tags: Sequence[str], old: str, new: str) -> list[str]:
 
 
 def detect(sentences: Iterable[Sequence[str]]) -> str:
-    """The scheme of tagged sentences: none where some tag has no prefix, else the narrowest that explains all."""
+    """The scheme of tagged sentences: none where a tag has no prefix, else the narrowest that fits."""
     prefixes: set[str] = set()
     begins = True  # whether each entity begins with B, as far as can be seen
     for tags in sentences:

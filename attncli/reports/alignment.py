@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from attncli.reports.alignment_page import PAGE
+from attncli.reports.fonts import use_fonts
 from attncli.training.files import disk_errors
 
 Links = list[tuple[int, int]]
@@ -22,30 +22,6 @@ _OPENS = "▁"
 _LONGEST_LABEL = 24
 _LONGEST_SIDE = 45.0
 _INCHES = 0.21
-_FONTS = (
-    "DejaVu Sans",
-    "Noto Sans CJK JP",
-    "Noto Sans CJK SC",
-    "Source Han Sans",
-    "WenQuanYi Zen Hei",
-    "WenQuanYi Micro Hei",
-    "IPAGothic",
-    "Droid Sans Fallback",
-    "Hiragino Sans",
-    "PingFang SC",
-    "Apple SD Gothic Neo",
-    "Microsoft YaHei",
-    "Yu Gothic",
-    "Malgun Gothic",
-    "Noto Sans Devanagari",
-    "Noto Sans Bengali",
-    "Noto Sans Tamil",
-    "Noto Sans Thai",
-    "Noto Sans Ethiopic",
-    "Nirmala UI",
-    "Arial Unicode MS",
-)
-"""For the scripts that matplotlib's own font lacks: those of them that are installed are used."""
 
 
 def word_alignment(weights: np.ndarray, target: Sequence[str], source: Sequence[str]) -> Links:
@@ -88,31 +64,29 @@ def draw_alignment(
     _check(weights, target, source)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.font_manager import fontManager
 
-    installed = {font.name for font in fontManager.ttflist}
-    font = {"family": [name for name in _FONTS if name in installed], "parse_math": False}
-    width, height = (float(np.clip(_INCHES * n, 1.5, _LONGEST_SIDE)) for n in (len(source), len(target)))
-    figure = Figure(figsize=(width + 2.2, height + 2.0), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    axis = figure.subplots()
-    image = axis.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-    axis.xaxis.tick_top()
-    across, down = _places(len(source)), _places(len(target))
-    axis.set_xticks(across, [_label(source[n]) for n in across], rotation=90, fontsize=8, **font)
-    axis.set_yticks(down, [_label(target[n]) for n in down], fontsize=8, **font)
-    axis.tick_params(length=0)
-    lines = {"color": "0.9", "linewidth": 0.4}
-    axis.vlines(np.arange(1, len(source)) - 0.5, -0.5, len(target) - 0.5, **lines)
-    axis.hlines(np.arange(1, len(target)) - 0.5, -0.5, len(source) - 0.5, **lines)
-    figure.colorbar(image, ax=axis, shrink=min(1.0, 2.5 / height), label="weight")
-    if title:
-        figure.suptitle(_label(title, int(13 * figure.get_figwidth())), fontsize=9, **font)
-    with disk_errors(str(path)), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="(?s).*Glyph .* missing from")
-        aside = path.with_name(f".tmp-{path.name}")
-        figure.savefig(aside, format="png")
-        aside.replace(path)
+    font = {"parse_math": False}
+    with use_fonts([*source, *target, title]):
+        width, height = (float(np.clip(_INCHES * n, 1.5, _LONGEST_SIDE)) for n in (len(source), len(target)))
+        figure = Figure(figsize=(width + 2.2, height + 2.0), dpi=110, layout="constrained")
+        FigureCanvasAgg(figure)
+        axis = figure.subplots()
+        image = axis.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        axis.xaxis.tick_top()
+        across, down = _places(len(source)), _places(len(target))
+        axis.set_xticks(across, [_label(source[n]) for n in across], rotation=90, fontsize=8, **font)
+        axis.set_yticks(down, [_label(target[n]) for n in down], fontsize=8, **font)
+        axis.tick_params(length=0)
+        lines = {"color": "0.9", "linewidth": 0.4}
+        axis.vlines(np.arange(1, len(source)) - 0.5, -0.5, len(target) - 0.5, **lines)
+        axis.hlines(np.arange(1, len(target)) - 0.5, -0.5, len(source) - 0.5, **lines)
+        figure.colorbar(image, ax=axis, shrink=min(1.0, 2.5 / height), label="weight")
+        if title:
+            figure.suptitle(_label(title, int(13 * figure.get_figwidth())), fontsize=9, **font)
+        with disk_errors(str(path)):
+            aside = path.with_name(f".tmp-{path.name}")
+            figure.savefig(aside, format="png")
+            aside.replace(path)
 
 
 def alignment_html(

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from attncli.reports.fonts import use_fonts
+
 Maps = list[tuple[str, np.ndarray]]
 """Layer name and weights [H, Tq, Tk] of one example, in the order of the forward pass."""
 
@@ -58,48 +60,49 @@ def draw_maps(maps: Maps, tokens: list[str], path: Path, title: str = "") -> Non
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    layers, heads, length = len(maps), max(w.shape[0] for _, w in maps), len(tokens)
-    side = float(np.clip(0.17 * length, 1.6, 5.0))
-    labelled = length <= 40
-    figure, axes = plt.subplots(
-        layers,
-        heads + 1,
-        figsize=((heads + 1) * side + 1.5, layers * side + 1.2),
-        squeeze=False,
-        layout="constrained",
-    )
-    rolled = [rollout(maps[: n + 1]) for n in range(layers)]
-    for layer, (_, weights) in enumerate(maps):
-        for column in range(heads + 1):
-            axis = axes[layer][column]
-            if column < heads and column >= weights.shape[0]:
-                axis.axis("off")
-                continue
-            last = column == heads
-            axis.imshow(
-                rolled[layer] if last else weights[column], cmap="magma" if last else "viridis", vmin=0
-            )
-            axis.set_xticks([])
-            axis.set_yticks([])
-            if layer == 0:
-                axis.set_title("rollout so far" if last else f"head {column + 1}", fontsize=9)
-            if labelled and column == 0:
-                axis.set_yticks(range(length), tokens, fontsize=5.5, parse_math=False)
-            elif column == 0:
-                axis.set_ylabel("query")
-            if labelled and layer == layers - 1:
-                axis.set_xticks(range(length), tokens, fontsize=5.5, rotation=90, parse_math=False)
-            if column == 0:
-                axis.annotate(
-                    f"layer {layer + 1}",
-                    xy=(0, 1),
-                    xycoords="axes fraction",
-                    xytext=(-2, 4),
-                    textcoords="offset points",
-                    ha="right",
-                    fontsize=9,
+    with use_fonts([*tokens, title]):
+        layers, heads, length = len(maps), max(w.shape[0] for _, w in maps), len(tokens)
+        side = float(np.clip(0.17 * length, 1.6, 5.0))
+        labelled = length <= 40
+        figure, axes = plt.subplots(
+            layers,
+            heads + 1,
+            figsize=((heads + 1) * side + 1.5, layers * side + 1.2),
+            squeeze=False,
+            layout="constrained",
+        )
+        rolled = [rollout(maps[: n + 1]) for n in range(layers)]
+        for layer, (_, weights) in enumerate(maps):
+            for column in range(heads + 1):
+                axis = axes[layer][column]
+                if column < heads and column >= weights.shape[0]:
+                    axis.axis("off")
+                    continue
+                last = column == heads
+                axis.imshow(
+                    rolled[layer] if last else weights[column], cmap="magma" if last else "viridis", vmin=0
                 )
-    if title:
-        figure.suptitle(title, fontsize=10, parse_math=False)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+                axis.set_xticks([])
+                axis.set_yticks([])
+                if layer == 0:
+                    axis.set_title("rollout so far" if last else f"head {column + 1}", fontsize=9)
+                if labelled and column == 0:
+                    axis.set_yticks(range(length), tokens, fontsize=5.5, parse_math=False)
+                elif column == 0:
+                    axis.set_ylabel("query")
+                if labelled and layer == layers - 1:
+                    axis.set_xticks(range(length), tokens, fontsize=5.5, rotation=90, parse_math=False)
+                if column == 0:
+                    axis.annotate(
+                        f"layer {layer + 1}",
+                        xy=(0, 1),
+                        xycoords="axes fraction",
+                        xytext=(-2, 4),
+                        textcoords="offset points",
+                        ha="right",
+                        fontsize=9,
+                    )
+        if title:
+            figure.suptitle(title, fontsize=10, parse_math=False)
+        figure.savefig(path, dpi=130)
+        plt.close(figure)

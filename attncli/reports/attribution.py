@@ -47,7 +47,7 @@ def attribute(score: Callable[[], Tensor], embedding: nn.Module, steps: int = ST
 def _gradient(
     score: Callable[[], Tensor], embedding: nn.Module, share: float
 ) -> tuple[float, Tensor, Tensor]:
-    """The score with embeddings scaled by ``share``, the unscaled embeddings, and the gradient at the scaled."""
+    """The score with embeddings scaled by ``share``, the embeddings, and the gradient at the scaled ones."""
     kept: list[Tensor] = []
 
     def scale(module: nn.Module, inputs: object, output: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from attncli.metrics.classification import BINS, calibration
 
 
 def draw_calibration(probabilities: np.ndarray, targets: np.ndarray, path: Path) -> None:
-    """Write the picture: accuracy over confidence of the likeliest label, and how many predictions have which."""
+    """Write the picture: accuracy over confidence of the likeliest label, and a count of predictions."""
     from matplotlib.figure import Figure
 
     found = calibration(probabilities, targets)

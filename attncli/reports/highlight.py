@@ -53,7 +53,7 @@ def _largest_line(shading: Shading) -> float:
 
 
 def terminal(shading: Shading) -> Text:
-    """The text, its words shaded: blue speaks for the output, red against it; sentences with a bar before them."""
+    """The text with shaded words: blue for the output, red against it; a bar before each sentence."""
     from rich.style import Style
     from rich.text import Text
 

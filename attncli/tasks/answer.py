@@ -210,7 +210,7 @@ class AnswerTask(Adapted, LabelTask):
         return score(dict(zip(ids, map(self.chosen, answers), strict=True)), examples.gold)
 
     def finals(self, run: Path) -> dict[str, float]:
-        """Metrics of the test sets; answers go into the run folder, by question id as SQuAD's scripts read them."""
+        """Metrics of the test sets; answers by question id go into the run folder."""
         if self.measured is not None:
             return {}
         found: dict[str, float] = {}

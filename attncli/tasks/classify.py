@@ -37,6 +37,7 @@ class ClassifyTask(LabelTask):
         if sets is not None and recipe.train.class_weights == "balanced":
             self.weights = torch.from_numpy(balanced_weights(sets.train.targets, labels)).float()
         self.measured: TextSet | None = None
+        self.outcomes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     @property
     def outputs(self) -> int:
@@ -119,12 +120,10 @@ class ClassifyTask(LabelTask):
         return found
 
     def _report(self, run: Path, examples: TextSet, logits: np.ndarray) -> None:
-        """What was predicted of each text, a confusion picture and one of calibration."""
-        from attncli.reports.calibration import draw_calibration
-        from attncli.reports.confusion import draw_confusion
-
-        kind, names = self.labels.kind, self.labels.names
+        """What was predicted of each text goes into the run folder, and into :attr:`outcomes`."""
+        kind = self.labels.kind
         shares = probabilities(logits, kind)
+        self.outcomes[examples.name] = (examples.targets, shares)
         folder = run / "predictions"
         folder.mkdir(exist_ok=True)
         with (folder / f"{examples.name}.jsonl").open("w", encoding="utf-8") as file:
@@ -132,9 +131,6 @@ class ClassifyTask(LabelTask):
                 pair = {} if examples.pairs is None else {"pair": examples.pairs[number]}
                 told = {"text": text, **pair, "label": self.labels.written(examples.targets[number])}
                 file.write(json.dumps(told | self.answer(shares[number]), ensure_ascii=False) + "\n")
-        if kind == "single":
-            draw_confusion(examples.targets, shares.argmax(1), names, run / f"confusion-{examples.name}.png")
-            draw_calibration(shares, examples.targets, run / f"calibration-{examples.name}.png")
 
     def answer(self, shares: np.ndarray) -> dict[str, Any]:
         """What is told of one text: its label or labels and their probabilities, or its number."""

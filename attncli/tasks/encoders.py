@@ -1,4 +1,4 @@
-"""The encoder of a task on labelled text: a pre-trained one out of a run or a Hugging Face folder, or a fresh one."""
+"""The encoder of a task on labelled text: pre-trained, out of a run or a Hugging Face folder, or fresh."""
 
 from __future__ import annotations
 
@@ -186,7 +186,8 @@ class Adapted:
         name, reason = self.backend(dtype)
         return [
             f"model: {source}: {config.layers} layers of {config.width}, {total:,} parameters{share}",
-            f"attention: {config.mechanism}, {config.position} positions, {config.heads} heads; {name}: {reason}",
+            f"attention: {config.mechanism}, {config.position} positions, {config.heads} heads; "
+            f"{name}: {reason}",
         ]
 
     def backend(self, dtype: torch.dtype) -> tuple[str, str]:

@@ -173,7 +173,7 @@ def _document(task: HanTask, text: str) -> Explained:
     with torch.no_grad(), record(task.model) as recorded:
         logits = task.model(**inputs).float()
     rows, output, name = _predicted(task, logits)
-    found = {key: value for key, value in recorded.weights}
+    found = dict(recorded.weights)
     sentences = found.get("sentences")
     per_word = found.get("words")
     ragged = Ragged(inputs["keep"].flatten(0, 1))

@@ -1,4 +1,4 @@
-"""The names of what models on labelled data are measured by. No torch, so that ``--require`` is checked first."""
+"""Names of what models on labelled data are measured by. No torch, so that ``--require`` comes first."""
 
 from __future__ import annotations
 

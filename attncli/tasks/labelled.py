@@ -1,4 +1,4 @@
-"""What tasks on labelled examples share: epochs, batches, evaluation over processes, test sets, adaptation."""
+"""What tasks on labelled examples share: epochs, batches, evaluation over processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LabelTask(Task):
     recipe: Any
 
     def settle(self, settings: LabelTrain) -> LabelTrain:
-        """Epochs as steps, an evaluation an epoch where nothing else is said, and the rate of fresh weights."""
+        """Epochs as steps, an evaluation an epoch unless said otherwise, and the rate of fresh weights."""
         an_epoch = self.steps_an_epoch(settings.batch)
         fresh = self.fresh and isinstance(settings, FreshTrain)
         epochs = settings.fresh_epochs if fresh else settings.epochs

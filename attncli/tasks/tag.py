@@ -39,7 +39,7 @@ _WORDS = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 
 
 class TagTask(Adapted, LabelTask):
-    """An encoder that tags words; with a conditional random field over the tags where the recipe wants one."""
+    """An encoder that tags words; with a conditional random field where the recipe wants one."""
 
     name = "tag"
     unit = "sentences"

@@ -95,6 +95,8 @@ def test_help_lists_every_command():
     assert listed == [
         "pretrain",
         "translate",
+        "finetune",
+        "classify",
         "evaluate",
         "resume",
         "inspect",

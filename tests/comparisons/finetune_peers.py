@@ -1,6 +1,6 @@
-"""Fine-tuning beside transformers: the same batches, the same settings, speed in turns and results in the end.
+"""Fine-tuning beside transformers: the same batches and settings, speed in turns, results in the end.
 
-    python tests/comparisons/finetune_peers.py MODEL DATA [--task classify|ner|qa] [--steps N] [--full] [KEY=VALUE...]
+    python tests/comparisons/finetune_peers.py MODEL DATA [--task classify|ner|qa] [--full] [KEY=VALUE...]
 
 transformers gets what is best for it: batches of like length (ours), fused AdamW, its fastest attention. Both
 train in this process, in turns, so that a noisy machine is noisy for both.
