@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from attncli import console
 from attncli.commands.trained import load_task, open_run
+from attncli.data.labelled_records import PAIRS, TEXTS
 from attncli.errors import DataError, Problem, RecipeError
 from attncli.recipe.finetune import AnswerRecipe, TagRecipe
 
@@ -134,7 +135,7 @@ def _field(records: list[Record], *names: str) -> list[str]:
         name = next((name for name in names if name in record), None)
         if name is None:
             there = ", ".join(record) or "nothing"
-            problems.append(Problem(f"no field {' or '.join(names)}; there is {there}", place or None))
+            problems.append(Problem(f"no field {' or '.join(names[:3])}; there is {there}", place or None))
         elif not isinstance(record[name], str):
             problems.append(Problem(f"{name} is no text: {record[name]!r}", place or None))
         else:
@@ -145,16 +146,7 @@ def _field(records: list[Record], *names: str) -> list[str]:
 
 
 def _classify(task: ClassifyTask, chunk: list[Record], nbest: int | None) -> list[dict[str, Any]]:
-    data = task.recipe.data
-    texts = _field(chunk, *filter(None, (data.text,)), "text", "sentence", "sentence1", "premise")
-    pairs = None
-    if task.labels.pairs:
-        if not chunk[0][0]:
-            raise RecipeError(
-                "this run labels pairs of texts: give a file of JSON lines",
-                then="""echo '{"text": "One.", "pair": "Other."}' > pairs.jsonl""",
-            )
-        pairs = _field(chunk, *filter(None, (data.pair,)), "pair", "sentence2", "hypothesis")
+    texts, pairs = texts_of(task, chunk)
     shares = task.apply(texts, pairs)
     rows = []
     for number, text in enumerate(texts):
@@ -165,6 +157,21 @@ def _classify(task: ClassifyTask, chunk: list[Record], nbest: int | None) -> lis
         pair = {} if pairs is None else {"pair": pairs[number]}
         rows.append({"text": text, **pair, **answer})
     return rows
+
+
+def texts_of(task: ClassifyTask, chunk: list[Record]) -> tuple[list[str], list[str] | None]:
+    """The texts of records, and their second texts where the run labels pairs."""
+    data = task.recipe.data
+    if task.labels.pairs and not chunk[0][0]:
+        raise RecipeError(
+            "this run labels pairs of texts: give a file of JSON lines",
+            then="""echo '{"text": "One.", "pair": "Other."}' > pairs.jsonl""",
+        )
+    texts = _field(chunk, *filter(None, (data.text,)), "text", *PAIRS, *TEXTS)
+    if not task.labels.pairs:
+        return texts, None
+    seconds = dict.fromkeys(name for names in PAIRS.values() for name in names)
+    return texts, _field(chunk, *filter(None, (data.pair,)), "pair", *seconds)
 
 
 def _tag(task: TagTask, chunk: list[Record]) -> list[dict[str, Any]]:
@@ -232,7 +239,12 @@ def _show(one: dict[str, Any]) -> None:
     else:
         console.result(" / ".join(filter(None, (one["text"], one.get("pair")))))
         if "probabilities" in one:
-            rows = [(name, f"{100 * share:.1f} %") for name, share in one["probabilities"].items()]
-            console.table(["label", "probability"], rows, right=["probability"])
+            several = isinstance(one["predicted"], list)
+            rows = [
+                (name, f"{100 * share:.1f} %", *(["yes" if name in one["predicted"] else ""] * several))
+                for name, share in one["probabilities"].items()
+            ]
+            columns = ["label", "probability", *["predicted"] * several]
+            console.table(columns, rows, right=["probability"])
         else:
             console.table(["predicted"], [(one["predicted"],)])

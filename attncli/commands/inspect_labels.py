@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from attncli import console
-from attncli.commands.apply_labels import read_records
+from attncli.commands.apply_labels import read_records, texts_of
 from attncli.commands.trained import load_task
 from attncli.errors import DataError, Problem, RecipeError
-from attncli.recipe.finetune import AnswerRecipe
+from attncli.recipe.finetune import AnswerRecipe, TagRecipe
 from attncli.reports.attention_map import draw_maps, rollout
 from attncli.reports.attribution import attribute
 from attncli.reports.highlight import Line, Piece, Shading, page, plain, terminal
@@ -34,11 +34,16 @@ def inspect(run: RunFolder, loaded: Any, inputs: list[str], out: Path | None) ->
     found = []
     records = list(read_records(inputs, "text"))
     for number, (place, record) in enumerate(records, 1):
-        text = record.get("text", "")
+        pair = None
+        if isinstance(loaded.recipe, TagRecipe):
+            text = record.get("text") or " ".join(record.get("tokens", []))
+        else:
+            (text,), pairs = texts_of(task, [(place, record)])
+            pair = None if pairs is None else pairs[0]
         try:
             if not text.strip():
                 raise ValueError("it is empty")
-            known = explain(task, text, record.get("pair"))
+            known = explain(task, text, pair)
         except ValueError as error:
             raise DataError(Problem(f"{text!r}: {error}", place or None)) from None
         shadings = _shadings(known)

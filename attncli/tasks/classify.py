@@ -170,6 +170,8 @@ class ClassifyTask(LabelTask):
 
     def next_commands(self, run: Path) -> list[str]:
         """What to type after training."""
+        if self.labels.pairs:
+            return [f"attn classify {run} pairs.jsonl", f"attn evaluate {run}"]
         text = next((text for text in self.sets.validation.texts if text.strip()), "A text.")
         short = shlex.quote(" ".join(text.split()[:12]))
         return [f"attn classify {run} {short}", f"attn inspect {run} {short}", f"attn evaluate {run}"]
