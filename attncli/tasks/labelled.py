@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +66,13 @@ class LabelTask(Task):
         device = next(self.model.parameters()).device
         batches = self.evaluation_batches(examples)
         mine = range(len(batches)) if shard is None else shard.mine(range(len(batches)))
-        with console.Progress(what or "", total=len(examples) if what else None, unit=self.unit) as bar:
+        shown = console.Progress(what, total=len(examples), unit=self.unit) if what else nullcontext()
+        with shown as bar:
             for number in mine:
                 batch = {name: value.to(device) for name, value in batches[number].items()}
                 yield batch, self.predict(batch)
-                bar.advance(len(batch["index"]), units=len(batch["index"]))
+                if bar is not None:
+                    bar.advance(len(batch["index"]), units=len(batch["index"]))
 
     # What the machine decided
 
