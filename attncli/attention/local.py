@@ -60,7 +60,7 @@ class LocalWeights(Mechanism):
     def __init__(self, mechanism: Mechanism, places: Tensor, window: int) -> None:
         super().__init__(heads=mechanism.heads, kv_heads=mechanism.kv_heads, head_dim=mechanism.head_dim)
         self.mechanism, self.places, self.window = mechanism, places, window
-        self.score_width = mechanism.score_width
+        self.score_width, self.mixes = mechanism.score_width, mechanism.mixes
 
     def prepare(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, float]:
         """As the mechanism does."""
@@ -81,3 +81,7 @@ class LocalWeights(Mechanism):
         places = self.places.to(scores.dtype).unsqueeze(-1)  # [B, H, Tq, 1]
         away = torch.arange(scores.shape[-1], device=scores.device, dtype=scores.dtype) - places
         return self.mechanism.normalise(scores) * torch.exp(-2.0 * (away / self.window).square())
+
+    def mix(self, weights: Tensor) -> Tensor:
+        """As the mechanism does."""
+        return self.mechanism.mix(weights)

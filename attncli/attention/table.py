@@ -7,9 +7,15 @@ from typing import Any
 from attncli.attention.mechanisms.additive import Additive
 from attncli.attention.mechanisms.base import Mechanism
 from attncli.attention.mechanisms.bilinear import Bilinear
+from attncli.attention.mechanisms.concat import Concat
 from attncli.attention.mechanisms.cosine import Cosine
 from attncli.attention.mechanisms.dot import Dot
+from attncli.attention.mechanisms.entmax import Entmax, Entmax15
 from attncli.attention.mechanisms.scaled_dot import ScaledDot
+from attncli.attention.mechanisms.sigmoid import Sigmoid
+from attncli.attention.mechanisms.sinks import Sinks
+from attncli.attention.mechanisms.sparsemax import Sparsemax
+from attncli.attention.mechanisms.talking_heads import TalkingHeads
 from attncli.attention.mechanisms.topk import TopK
 from attncli.attention.mechanisms.window import SlidingWindow
 from attncli.errors import Problem, RecipeError, nearest
@@ -18,10 +24,17 @@ MECHANISMS: dict[str, type[Mechanism]] = {
     "scaled_dot": ScaledDot,
     "dot": Dot,
     "additive": Additive,
+    "concat": Concat,
     "bilinear": Bilinear,
     "cosine": Cosine,
     "topk": TopK,
     "window": SlidingWindow,
+    "sparsemax": Sparsemax,
+    "entmax15": Entmax15,
+    "entmax": Entmax,
+    "sinks": Sinks,
+    "sigmoid": Sigmoid,
+    "talking_heads": TalkingHeads,
 }
 
 OPTIONS: dict[str, tuple[str, ...]] = {"topk": ("topk",), "window": ("window",)}

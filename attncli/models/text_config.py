@@ -12,7 +12,7 @@ from attncli.recipe.text import EncoderModel
 
 _ACTIVATIONS = {"distilbert": "relu", "electra": "gelu"}
 _EARLY = ("roberta", "camembert", "xlm-roberta", "electra")
-_WITH_WEIGHTS = ("additive", "bilinear", "cosine")
+_WITH_WEIGHTS = ("additive", "concat", "bilinear", "cosine", "entmax", "sinks", "talking_heads")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,10 +31,17 @@ class Section(BaseModel):
         return []
 
 
+MechanismName = Literal[
+    "scaled_dot", "dot", "additive", "concat", "bilinear", "cosine", "topk", "window",
+    "sparsemax", "entmax15", "entmax", "sinks", "sigmoid", "talking_heads",
+]  # fmt: skip
+"""The mechanisms of ``attncli.attention.table``, named here so that recipes are read without PyTorch."""
+
+
 class AttentionSection(Section):
     """``model.attention``: which attention, and how it is computed. The same in every task."""
 
-    mechanism: Literal["scaled_dot", "dot", "additive", "bilinear", "cosine", "topk", "window"] = "scaled_dot"
+    mechanism: MechanismName = "scaled_dot"
     """How queries meet keys."""
     position: Literal["none", "sinusoidal", "learned", "shaw", "t5", "rotary", "alibi"] = "learned"
     """Position scheme: absolute ones are added to the input, the others act inside attention."""

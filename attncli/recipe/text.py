@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from attncli.recipe.pretrain import LanguageModel, TextTokenizer
-from attncli.recipe.sections import AttentionSection, Rule, Section, TrainSection
+from attncli.recipe.sections import AttentionSection, MechanismName, Rule, Section, TrainSection
 
 
 class LabelledParts(Section):
@@ -86,9 +86,10 @@ class QuestionData(LabelledParts):
 class EncoderAttention(AttentionSection):
     """``model.attention`` of an encoder that may be pre-trained: what is empty comes from the base."""
 
-    mechanism: Literal["scaled_dot", "dot", "additive", "bilinear", "cosine", "topk", "window"] | None = None  # type: ignore[assignment]
+    mechanism: MechanismName | None = None  # type: ignore[assignment]
     """How queries meet keys; empty is the base's own, scaled_dot without one. Mechanisms without weights of
-    their own (scaled_dot, dot, topk, window) can stand in for each other on a base."""
+    their own (scaled_dot, dot, topk, window, sparsemax, entmax15, sigmoid) can stand in for each other on
+    a base."""
     dropout: float | None = Field(None, ge=0, lt=1)  # type: ignore[assignment]
     """Dropout on attention weights; empty is the base's own, none without one."""
 

@@ -10,7 +10,9 @@ from attncli.attention import MECHANISMS, record
 from attncli.attention.alignment import Alignment
 
 B, T, S, W = 3, 4, 9, 8
-NAMES = [name for name, kind in MECHANISMS.items() if kind.support.cross]
+# Recipes of recurrent models offer these; heads that mix after the Gaussian would be another formula.
+NAMES = [name for name, kind in MECHANISMS.items() if kind.support.cross and not kind.mixes]
+SUM_TO_ONE = [name for name in NAMES if name not in ("sinks", "sigmoid")]
 
 
 def make(name, heads=2, window=None):
@@ -67,7 +69,8 @@ def test_global_is_the_mechanism_over_prepared_keys(name, heads):
     assert (seen.weights[0][1] - want).abs().max() < 1e-12
     context = (want @ split(annotations, heads)).transpose(1, 2).flatten(2)
     assert (out - context).abs().max() < 1e-12
-    assert (seen.weights[0][1].sum(-1) - 1).abs().max() < 1e-12
+    if name in SUM_TO_ONE:
+        assert (seen.weights[0][1].sum(-1) - 1).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("name", NAMES)

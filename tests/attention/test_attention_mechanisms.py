@@ -67,7 +67,8 @@ def check(name, backend, tq, tk, kv_heads, small_chunks=False):
             assert (one - other).abs().max() < 1e-4, (label, "backward")
         nothing = ~allowed.any(-1)
         assert not out[nothing].any()
-        assert not got[0][nothing].any()
+        if not module.mixes:  # a query that sees nothing itself still has a say in the other heads' scores
+            assert not got[0][nothing].any()
 
 
 @pytest.mark.parametrize(("name", "backend"), EXACT)

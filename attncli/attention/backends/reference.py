@@ -58,11 +58,14 @@ def _weights(call: Call, q: Tensor, k: Tensor, at: slice, cols: slice) -> tuple[
         score = score + call.bias.at(at, cols, *call.bias.sources)
         own = call.bias.scores(q * call.scale, at, cols)
         score = score if own is None else score + own
-    empty = None
-    if call.mask is not None:
-        term, empty = mask_term(call, at, cols, wide)
-        score = score + term
-    return call.mechanism.normalise(score), empty
+    if call.mask is None:
+        return call.mechanism.mix(call.mechanism.normalise(score)), None
+    term, empty = mask_term(call, at, cols, wide)
+    weight = call.mechanism.normalise(score + term)
+    if call.mechanism.mixes:  # heads with masks of their own neither give nor take what one may not see
+        hidden = term == -torch.inf if empty is None else (term == -torch.inf) | empty
+        weight = call.mechanism.mix(weight.masked_fill(hidden, 0)).masked_fill(hidden, 0)
+    return weight, empty
 
 
 def mask_term(call: Call, at: slice, cols: slice, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:

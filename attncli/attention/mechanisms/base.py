@@ -49,6 +49,8 @@ class Mechanism(nn.Module):
     support: ClassVar[Support] = Support()
     fusable: ClassVar[bool] = True
     """Softmax of products of what ``prepare`` returns."""
+    mixes: bool = False
+    """Whether ``mix`` does anything."""
     score_width: int = 1
     """Elements held for each score while it is computed."""
 
@@ -83,6 +85,10 @@ class Mechanism(nn.Module):
     def normalise(self, scores: Tensor) -> Tensor:
         """Weights from scores, along the keys; what is masked is -inf."""
         return torch.softmax(scores, -1)
+
+    def mix(self, weights: Tensor) -> Tensor:
+        """What heads make of each other's weights [B, H, r, c]."""
+        return weights
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | None, bias: Any, dropout: float) -> Tensor:
         """A mechanism without backends computes itself here: heads to heads, [B, H, Tq, D']."""
