@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from attncli.attention.backends import BACKENDS, reference
 from attncli.attention.backends.base import Call
 from attncli.attention.backends.choice import choose, explain
-from attncli.attention.masks import All, Causal, Mask, Places, Window, simplify
+from attncli.attention.masks import All, Causal, Mask, Padding, Places, Window, simplify
 from attncli.attention.mechanisms.base import Mechanism
 from attncli.attention.positions.base import Bias, DenseBias
 from attncli.attention.recording import recorders
@@ -95,6 +95,7 @@ def compute(
                 f"mechanism {mechanism.name} computes itself: backend must be auto, not {backend}"
             )
         out = mechanism.attend(q, k, v, call.mask, bias, dropout)
+    out = mechanism.finish(out, q)
     if recording:
         with torch.no_grad():
             weights = reference.weights(call)
@@ -117,7 +118,7 @@ def prepare(
     """The call for the backends; what does not fit or is not supported is a :class:`RecipeError`."""
     batch, heads, queries, _ = q.shape
     kv_heads, keys = k.shape[1], k.shape[2]
-    if k.shape[:3] != v.shape[:3] or k.shape[0] != batch or k.shape[3] != q.shape[3]:
+    if k.shape[:3] != v.shape[:3] or k.shape[0] != batch or (k.shape[3] != q.shape[3] and not prepared):
         raise RecipeError(
             f"queries {list(q.shape)}, keys {list(k.shape)} and values {list(v.shape)} do not fit"
         )
@@ -132,8 +133,11 @@ def prepare(
         for rule in rules:
             if isinstance(rule, Causal):
                 require(mechanism, "causal", "causal masks")
-            elif not isinstance(rule, Window):
-                require(mechanism, "padding", f"{rule.kind} masks")
+            else:
+                if not isinstance(rule, Window):
+                    require(mechanism, "padding", f"{rule.kind} masks")
+                if not isinstance(rule, Padding):
+                    require(mechanism, "pairs", f"{rule.kind} masks")
         mask.check(batch, heads, queries, keys)
     if bias is not None:
         require(mechanism, "relative" if bias.needs_query else "bias", "such a term of the scores")
@@ -142,7 +146,8 @@ def prepare(
         q, _, scale = mechanism.prepare(q, k[:, :, :0])
     else:
         q, k, scale = mechanism.prepare(q, k)
-    return Call(q, k, v, mask, bias, scale, dropout, mechanism)
+    mask = mechanism.narrow(q, k, mask)
+    return Call(q, k, mechanism.values(v), mask, bias, scale, dropout, mechanism, places)
 
 
 def prepare_keys(mechanism: Mechanism, k: Tensor) -> Tensor:

@@ -16,6 +16,9 @@ from attncli.attention.positions.base import Position
 from attncli.attention.table import build_mechanism, require
 from attncli.errors import Problem, RecipeError
 
+_NEEDED = {"shaw": "relative", "t5": "bias", "alibi": "bias"}
+"""What a position scheme asks of a mechanism."""
+
 
 class Attention(nn.Module):
     """Multi-head attention; self or cross by ``context``, multi-head to multi-query by ``kv_heads``.
@@ -33,7 +36,7 @@ class Attention(nn.Module):
 
     ``mechanism`` and ``position`` are names or objects; an absolute position belongs to the embedding layer
     and is refused here. ``qk_norm`` normalises queries and keys of each head (RMS; Dehghani et al. 2023,
-    https://arxiv.org/abs/2302.05442). ``dropout`` acts on the weights. Options: ``window``, ``topk``.
+    https://arxiv.org/abs/2302.05442). ``dropout`` acts on the weights. Options are the mechanism's.
 
     Parameters: ``qkv`` [(H + 2 K) D, C] when the context is as wide as the queries (it is cut where a
     context is given), else ``query`` [H D, C] and ``key_value`` [2 K D, C']; ``out`` [C, H D].
@@ -85,6 +88,8 @@ class Attention(nn.Module):
             require(mechanism, "gqa", "fewer key/value heads than query heads")
         if context_dim is not None:
             require(mechanism, "cross", "a context (cross attention)")
+        if position is not None and position.name in _NEEDED:
+            require(mechanism, _NEEDED[position.name], f"position {position.name}")
         usable = ("auto", *mechanism.support.backends)
         if backend not in usable:
             what = "cannot compute" if backend in BACKENDS else "is no backend; it cannot compute"
@@ -149,6 +154,8 @@ class Attention(nn.Module):
             k_places = cache.place(places, x.shape[1], x.shape[0], x.device)
             places = None if k_places is None else k_places[:, start:]
             held_places = None if k_places is None else (places, k_places)
+        elif places is not None and context is None and self.mechanism.by_place:
+            held_places = places, places
         if self.position is not None:
             bias = self.position.bias(q.shape[2], k.shape[2], x.device, places, k_places)
         dropout = self.dropout if self.training else 0.0

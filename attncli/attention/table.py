@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
+from functools import cache
 from typing import Any
 
+from attncli.attention.mechanisms.adaptive_span import AdaptiveSpan
 from attncli.attention.mechanisms.additive import Additive
 from attncli.attention.mechanisms.base import Mechanism
+from attncli.attention.mechanisms.bigbird import BigBird
 from attncli.attention.mechanisms.bilinear import Bilinear
 from attncli.attention.mechanisms.concat import Concat
+from attncli.attention.mechanisms.convolution import Convolution
+from attncli.attention.mechanisms.cosformer import CosFormer
 from attncli.attention.mechanisms.cosine import Cosine
+from attncli.attention.mechanisms.differential import Differential
+from attncli.attention.mechanisms.dilated import DilatedWindow
 from attncli.attention.mechanisms.dot import Dot
 from attncli.attention.mechanisms.entmax import Entmax, Entmax15
+from attncli.attention.mechanisms.gated import Gated
+from attncli.attention.mechanisms.global_local import GlobalLocal
+from attncli.attention.mechanisms.linear import Linear
+from attncli.attention.mechanisms.linformer import Linformer
+from attncli.attention.mechanisms.longformer import Longformer
+from attncli.attention.mechanisms.lsh import LSH
+from attncli.attention.mechanisms.nystrom import Nystrom
+from attncli.attention.mechanisms.performer import Performer
+from attncli.attention.mechanisms.retention import Retention
 from attncli.attention.mechanisms.scaled_dot import ScaledDot
 from attncli.attention.mechanisms.sigmoid import Sigmoid
 from attncli.attention.mechanisms.sinks import Sinks
@@ -29,16 +46,35 @@ MECHANISMS: dict[str, type[Mechanism]] = {
     "cosine": Cosine,
     "topk": TopK,
     "window": SlidingWindow,
+    "dilated": DilatedWindow,
+    "longformer": Longformer,
+    "bigbird": BigBird,
+    "adaptive_span": AdaptiveSpan,
+    "lsh": LSH,
     "sparsemax": Sparsemax,
     "entmax15": Entmax15,
     "entmax": Entmax,
+    "linear": Linear,
+    "performer": Performer,
+    "cosformer": CosFormer,
+    "retention": Retention,
+    "linformer": Linformer,
+    "nystrom": Nystrom,
     "sinks": Sinks,
     "sigmoid": Sigmoid,
     "talking_heads": TalkingHeads,
+    "gated": Gated,
+    "differential": Differential,
+    "global_local": GlobalLocal,
+    "convolution": Convolution,
 }
 
-OPTIONS: dict[str, tuple[str, ...]] = {"topk": ("topk",), "window": ("window",)}
-"""Keyword arguments that a mechanism takes beside the head sizes."""
+
+@cache
+def options_of(name: str) -> tuple[str, ...]:
+    """Options that a mechanism takes beside the head sizes."""
+    taken = inspect.signature(MECHANISMS[name].__init__).parameters
+    return tuple(key for key in taken if key not in ("self", "heads", "kv_heads", "head_dim"))
 
 
 def build_mechanism(name: str, *, heads: int, kv_heads: int, head_dim: int, **options: Any) -> Mechanism:
@@ -48,15 +84,14 @@ def build_mechanism(name: str, *, heads: int, kv_heads: int, head_dim: int, **op
         hint = f"did you mean {near}?" if near else f"there are {', '.join(MECHANISMS)}"
         raise RecipeError(Problem(f"no mechanism is called {name!r}", hint=hint))
     given = {key: value for key, value in options.items() if value is not None}
-    taken = OPTIONS.get(name, ())
-    wrong = [key for key in given if key not in taken]
+    wrong = [key for key in given if key not in options_of(name)]
     if wrong:
         raise RecipeError(*(_stray(name, key) for key in wrong))
     return MECHANISMS[name](heads=heads, kv_heads=kv_heads, head_dim=head_dim, **given)
 
 
 def _stray(name: str, key: str) -> Problem:
-    takers = [other for other, keys in OPTIONS.items() if key in keys]
+    takers = [other for other in MECHANISMS if key in options_of(other)]
     hint = f"it belongs to mechanism {', '.join(takers)}" if takers else None
     return Problem(f"mechanism {name} takes no option {key}", hint=hint)
 
@@ -67,7 +102,7 @@ def which_support(what: str) -> str:
     return ", ".join(names)
 
 
-def require(mechanism: Mechanism, what: str, said: str) -> None:
+def require(mechanism: Mechanism | type[Mechanism], what: str, said: str) -> None:
     """Raise :class:`RecipeError` unless ``mechanism`` supports ``what``; ``said`` names it in words."""
     if not getattr(mechanism.support, what):
         raise RecipeError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +22,8 @@ class TransformerConfig:
     """Key/value heads; None is as many as heads."""
     mechanism: str = "scaled_dot"
     position: str = "learned"
-    window: int | None = None
-    topk: int | None = None
+    mechanism_options: dict[str, int] = field(default_factory=dict, hash=False)
+    """Options of the mechanism that differ from its defaults."""
     qk_norm: bool = False
     attention_dropout: float = 0.0
     backend: str = "auto"
@@ -60,11 +60,6 @@ class TransformerConfig:
     def head_dim(self) -> int:
         """Features of one head."""
         return self.width // self.heads
-
-    @property
-    def cross_mechanism(self) -> str:
-        """Mechanism of cross attention: a window has no meaning across two sequences, the others do."""
-        return "scaled_dot" if self.mechanism == "window" else self.mechanism
 
     @property
     def local_layers(self) -> tuple[int, ...]:

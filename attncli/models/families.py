@@ -7,6 +7,7 @@ from typing import Any
 from attncli.errors import Problem, RecipeError
 from attncli.models.config import DecoderConfig, EncoderConfig, TransformerConfig
 from attncli.models.sizes import SIZES
+from attncli.recipe.mechanisms import TAKES, takers
 from attncli.recipe.pretrain import LanguageModel
 
 _BERT: dict[str, Any] = {
@@ -87,8 +88,7 @@ def resolve(
         "kv_heads": attention.kv_heads,
         "mechanism": attention.mechanism,
         "position": attention.position,
-        "window": attention.window,
-        "topk": attention.topk,
+        "mechanism_options": attention.options(),
         "qk_norm": attention.qk_norm,
         "attention_dropout": attention.dropout,
         "backend": attention.backend,
@@ -148,17 +148,11 @@ def broken_rules(config: TransformerConfig) -> list[Problem]:
         "model.attention.position=shaw does not go with model.attention.mechanism=additive",
         "it multiplies queries with vectors of distances, and additive scores multiply nothing",
     )
-    for mechanism, option in (("window", "window"), ("topk", "topk")):
-        value = getattr(config, option)
+    for option, value in config.mechanism_options.items():
         rule(
-            config.mechanism != mechanism or value is not None,
-            f"model.attention.mechanism={mechanism} needs model.attention.{option}",
-            f"for example model.attention.{option}=16",
-        )
-        rule(
-            config.mechanism == mechanism or value is None,
+            option in TAKES.get(config.mechanism, ()),
             f"model.attention.{option}={value} has no effect on mechanism {config.mechanism}",
-            f"set model.attention.mechanism={mechanism} or leave {option} out",
+            f"it belongs to mechanism {takers(option)}",
         )
     rule(
         config.embedding_width is None or config.embedding_width <= width,

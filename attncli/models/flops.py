@@ -132,7 +132,8 @@ def _blocks(config: TransformerConfig, tokens: float, *, causal: bool, head: int
     for index in range(config.layers):
         reach = config.local_window if index in config.local_layers else None
         if config.mechanism == "window":
-            reach = min(config.window or tokens, tokens if reach is None else reach)
+            window = config.mechanism_options.get("window", 64)
+            reach = min(window, tokens if reach is None else reach)
         pairs += tokens * (tokens if reach is None else min(tokens, reach + 1 if causal else 2 * reach + 1))
     return Flops(
         projections=round(config.layers * 2 * tokens * width * (2 * width + 2 * kv_width)),

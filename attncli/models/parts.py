@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from attncli.attention import Attention, build_position
+from attncli.attention import MECHANISMS, Attention, build_position
+from attncli.attention.table import options_of, require
 from attncli.layers import Block, FeedForward, LayerStack, TokenEmbeddings, build_norm
 from attncli.models.config import TransformerConfig
 
@@ -44,13 +45,36 @@ def build_embeddings(config: TransformerConfig, *, segments: int = 0) -> TokenEm
     )
 
 
+def acting(config: TransformerConfig, *, causal: bool = False, cross: bool = False) -> str:
+    """The mechanism that acts in a translating decoder: scaled dot where the chosen one has no meaning.
+
+    ``causal``: in self attention, which needs causal masks and a cache. ``cross``: between two sequences,
+    where places have no distance.
+    """
+    support = MECHANISMS[config.mechanism].support
+    fits = (support.cross or not cross) and ((support.causal and support.cache) or not causal)
+    fits = fits and (support.padding or not cross)
+    return config.mechanism if fits else "scaled_dot"
+
+
+def mechanism_options(config: TransformerConfig) -> dict[str, int]:
+    """The mechanism's options as :class:`Attention` takes them: what depends on the longest sequence, set."""
+    options = dict(config.mechanism_options)
+    if "length" in options_of(config.mechanism):
+        options.setdefault("length", config.length)
+    return options
+
+
 def build_stack(config: TransformerConfig, *, causal: bool, cross: bool = False) -> LayerStack:
     """The blocks, and the norm after the last one that a pre-norm stack needs.
 
     ``causal``: whether the masks will be, so that relative positions have no use for the right side.
-    ``cross``: each block attends to a context too, as wide as the model, with the same heads and with
-    ``config.cross_mechanism``; relative positions act in self attention only.
+    ``cross``: each block attends to a context too, as wide as the model, with the same heads; relative
+    positions act in self attention only. :func:`acting` says which mechanism acts where.
     """
+    own = acting(config, causal=causal and cross)
+    if causal:
+        require(MECHANISMS[own], "causal", "causal masks")
     local = frozenset(config.local_layers)
     inside = config.position not in (*_ABSOLUTE, "none")
     shared: dict[float, nn.Module] = {}  # rotary base to scheme; the other schemes have one for all layers
@@ -69,7 +93,6 @@ def build_stack(config: TransformerConfig, *, causal: bool, cross: bool = False)
         return shared[base]
 
     def attention(mechanism: str, context: int | None = None, position: nn.Module | None = None) -> Attention:
-        option = {mechanism: getattr(config, mechanism)} if mechanism in ("window", "topk") else {}
         return Attention(
             config.width,
             context,
@@ -81,19 +104,19 @@ def build_stack(config: TransformerConfig, *, causal: bool, cross: bool = False)
             dropout=config.attention_dropout,
             qk_norm=config.qk_norm,
             backend=config.backend,
-            **option,
+            **(mechanism_options(config) if mechanism == config.mechanism else {}),
         )
 
     def block(index: int) -> Block:
         normed = index == 0 and config.norm == "pre" and not config.first_norm
         return Block(
-            attention(config.mechanism, position=position(index)),
+            attention(own, position=position(index)),
             FeedForward(config.width, config.intermediate, activation=config.activation, bias=config.bias),
             nn.Identity() if normed else _norm(config, config.width),
             _norm(config, config.width),
             place=config.norm,
             dropout=config.dropout,
-            cross_attention=attention(config.cross_mechanism, config.width) if cross else None,
+            cross_attention=attention(acting(config, cross=True), config.width) if cross else None,
             cross_attention_norm=_norm(config, config.width) if cross else None,
         )
 

@@ -12,7 +12,10 @@ from attncli.recipe.text import EncoderModel
 
 _ACTIVATIONS = {"distilbert": "relu", "electra": "gelu"}
 _EARLY = ("roberta", "camembert", "xlm-roberta", "electra")
-_WITH_WEIGHTS = ("additive", "concat", "bilinear", "cosine", "entmax", "sinks", "talking_heads")
+_WITH_WEIGHTS = (
+    "additive", "concat", "bilinear", "cosine", "entmax", "sinks", "talking_heads", "adaptive_span", "gated",
+    "differential", "global_local", "convolution", "linformer",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,15 +135,15 @@ def adapt_encoder(section: EncoderModel, base: EncoderConfig) -> EncoderConfig:
         changes["attention_dropout"] = attention.dropout
     mechanism = attention.mechanism
     if mechanism is not None:
-        changes |= {"mechanism": mechanism, "window": attention.window, "topk": attention.topk}
+        changes |= {"mechanism": mechanism, "mechanism_options": attention.options()}
         for name in {mechanism, base.mechanism} & set(_WITH_WEIGHTS):
             if mechanism != base.mechanism:
                 whose = "that the base has not learnt" if name == mechanism else "that would be lost"
                 hint = "leave it out, or train without a base"
                 what = f"model.attention.mechanism={mechanism}: {name} has weights of its own {whose}"
                 raise RecipeError(Problem(what, hint=hint))
-    else:
-        changes |= {n: v for n in ("window", "topk") if (v := getattr(attention, n)) is not None}
+    elif attention.options():
+        changes["mechanism_options"] = base.mechanism_options | attention.options()
     found = replace(base, **changes)
     if problems := broken_rules(found):
         raise RecipeError(*problems)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attncli.attention import Causal, Dense, Padding, new_caches
+from attncli.attention import MECHANISMS, Causal, Dense, Padding, new_caches
 from attncli.layers import LayerStack, initialise_xavier
-from attncli.models.parts import OutputRows, build_embeddings, build_stack
+from attncli.models.parts import OutputRows, acting, build_embeddings, build_stack
 from attncli.models.translation import Seq2SeqConfig
 
 _COUNTED_BY_INDEX = ("none", "sinusoidal", "learned")  # positions that act outside attention
@@ -122,7 +122,8 @@ class TransformerSteps:
         config = model.config.decoder
         self._caches = new_caches(config.layers, limit * beams)
         self._context_caches = new_caches(config.layers, source.shape[1])
-        self._by_index = config.position in _COUNTED_BY_INDEX and config.mechanism != "window"
+        distances = not MECHANISMS[acting(config, causal=True)].support.cross  # they mean something
+        self._by_index = config.position in _COUNTED_BY_INDEX and not distances
         self._seen: Tensor | None = None  # bool [B, K, keys]
         self._output = OutputRows(model.output_weight)
 

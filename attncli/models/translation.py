@@ -26,12 +26,16 @@ class Seq2SeqConfig(TranslationConfig):
 
     def describe(self) -> str:
         """Layers, width and attention in words."""
+        from attncli.models.parts import acting
+
         encoder, decoder = self.encoder, self.decoder
         heads = f"{decoder.heads} heads"
         if decoder.kv_heads not in (None, decoder.heads):
             heads += f" over {decoder.kv_heads} key/value heads"
-        cross = decoder.cross_mechanism
+        cross = acting(decoder, cross=True)
         cross = "" if cross == decoder.mechanism else f", {cross} across the two sentences"
+        own = acting(decoder, causal=True)
+        cross = ("" if own == decoder.mechanism else f", {own} in the decoder") + cross
         return (
             f"transformer, {encoder.layers} + {decoder.layers} layers of {decoder.width}; "
             f"{decoder.mechanism} attention{cross}, {decoder.position} positions, {heads}"
@@ -84,7 +88,8 @@ def resolve_transformer(
     A setting of the recipe comes first, then the published size. Without an explicit ``intermediate`` a
     changed ``width`` keeps the size's ratio of the two. ``model.attention.mechanism=window`` acts in self
     attention; cross attention is then scaled dot product, since places of two sequences have no distance.
-    Every other mechanism acts in both. Positions other than sinusoidal and learned act in self attention.
+    :func:`attncli.models.parts.acting` says so of each. Positions other than sinusoidal and learned act in
+    self attention.
 
     Raises:
         RecipeError: settings that do not go together, all of them at once, each under its key.
@@ -101,8 +106,7 @@ def resolve_transformer(
         "kv_heads": attention.kv_heads,
         "mechanism": attention.mechanism,
         "position": attention.position,
-        "window": attention.window,
-        "topk": attention.topk,
+        "mechanism_options": attention.options(),
         "qk_norm": attention.qk_norm,
         "attention_dropout": attention.dropout,
         "backend": attention.backend,

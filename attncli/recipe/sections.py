@@ -12,6 +12,8 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from attncli.recipe.mechanisms import OPTIONS, TAKES, MechanismName, takers
+
 Rule = tuple[tuple[str, ...], str]
 """A broken rule across settings: the keys it reads, the one to blame first, and the reason."""
 
@@ -31,13 +33,6 @@ class Section(BaseModel):
         return []
 
 
-MechanismName = Literal[
-    "scaled_dot", "dot", "additive", "concat", "bilinear", "cosine", "topk", "window",
-    "sparsemax", "entmax15", "entmax", "sinks", "sigmoid", "talking_heads",
-]  # fmt: skip
-"""The mechanisms of ``attncli.attention.table``, named here so that recipes are read without PyTorch."""
-
-
 class AttentionSection(Section):
     """``model.attention``: which attention, and how it is computed. The same in every task."""
 
@@ -50,14 +45,42 @@ class AttentionSection(Section):
     kv_heads: int | None = Field(None, ge=1)
     """Key/value heads: equal to heads is multi-head, 1 multi-query, between grouped-query."""
     window: int | None = Field(None, ge=1)
-    """Tokens visible on each side, for mechanism window."""
+    """Tokens visible on each side; for window, dilated, longformer and global_local: 64."""
     topk: int | None = Field(None, ge=1)
-    """Keys kept for each query, for mechanism topk."""
+    """Keys kept for each query; for topk: 8."""
+    dilation: int | None = Field(None, ge=1)
+    """Only every so-manieth token of the window; for dilated: 2."""
+    global_tokens: int | None = Field(None, ge=0)
+    """First tokens that see all and that all see; for longformer: 1."""
+    block: int | None = Field(None, ge=1)
+    """Tokens in a block; for bigbird: 64."""
+    global_blocks: int | None = Field(None, ge=0)
+    """First blocks that see all and that all see; for bigbird: 1."""
+    random_blocks: int | None = Field(None, ge=0)
+    """Further blocks drawn for each block; for bigbird: 2."""
+    span: int | None = Field(None, ge=1)
+    """Farthest that a head may learn to look, in tokens; for adaptive_span: 512."""
+    ramp: int | None = Field(None, ge=1)
+    """Tokens over which a head's sight fades; for adaptive_span: 32."""
+    buckets: int | None = Field(None, ge=2)
+    """Buckets of each hash, an even number; for lsh: 16."""
+    rounds: int | None = Field(None, ge=1)
+    """Hashes, any of which may bring two tokens together; for lsh: 2."""
+    features: int | None = Field(None, ge=1)
+    """Random features of a head; for performer: 128."""
+    length: int | None = Field(None, ge=1)
+    """Longest sequence, for cosformer and linformer: empty is the model's length."""
+    rank: int | None = Field(None, ge=1)
+    """Rows that keys and values are projected to; for linformer: 64."""
+    landmarks: int | None = Field(None, ge=1)
+    """Landmarks; for nystrom: 64."""
+    kernel: int | None = Field(None, ge=1)
+    """Width of the convolution's kernel in tokens, an odd number; for convolution: 15."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on attention weights."""
     qk_norm: bool = False
     """Normalise queries and keys of each head (RMS) before the scores."""
-    backend: Literal["auto", "reference", "fused", "chunked", "flex"] = "auto"
+    backend: Literal["auto", "reference", "fused", "chunked", "flex", "blocks", "linear"] = "auto"
     """How an exact mechanism is computed; auto takes what measures fastest on this machine."""
 
     def cross_checks(self) -> list[Rule]:
@@ -66,16 +89,15 @@ class AttentionSection(Section):
         if self.heads and self.kv_heads and self.heads % self.kv_heads:
             why = f"{self.kv_heads} must divide heads={self.heads}: each serves equally many query heads"
             wrong.append((("kv_heads", "heads"), why))
-        for option in ("window", "topk"):
-            given = getattr(self, option)
-            if self.mechanism == option and given is None:
-                what = "tokens on each side" if option == "window" else "keys"
-                why = f"mechanism {option} needs it: how many {what} a query sees"
-                wrong.append(((option, "mechanism"), why))
-            if self.mechanism != option and given is not None:
-                why = f"only mechanism {option} reads it, and mechanism is {self.mechanism}"
+        for option in OPTIONS:
+            if getattr(self, option) is not None and option not in TAKES.get(self.mechanism or "", ()):
+                why = f"only mechanism {takers(option)} reads it, and mechanism is {self.mechanism}"
                 wrong.append(((option, "mechanism"), why))
         return wrong
+
+    def options(self) -> dict[str, int]:
+        """The mechanism's options that were given."""
+        return {name: value for name in OPTIONS if (value := getattr(self, name)) is not None}
 
 
 class ScheduleSection(Section):

@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from attncli.recipe.mechanisms import MechanismName
 from attncli.recipe.pretrain import LanguageModel, TextTokenizer
-from attncli.recipe.sections import AttentionSection, MechanismName, Rule, Section, TrainSection
+from attncli.recipe.sections import AttentionSection, Rule, Section, TrainSection
 
 
 class LabelledParts(Section):
@@ -88,8 +89,8 @@ class EncoderAttention(AttentionSection):
 
     mechanism: MechanismName | None = None  # type: ignore[assignment]
     """How queries meet keys; empty is the base's own, scaled_dot without one. Mechanisms without weights of
-    their own (scaled_dot, dot, topk, window, sparsemax, entmax15, sigmoid) can stand in for each other on
-    a base."""
+    their own (scaled_dot, topk, window, longformer, sparsemax, performer, nystrom ...) can stand in for each
+    other on a base."""
     dropout: float | None = Field(None, ge=0, lt=1)  # type: ignore[assignment]
     """Dropout on attention weights; empty is the base's own, none without one."""
 

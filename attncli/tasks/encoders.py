@@ -16,6 +16,7 @@ from attncli.models.adaptation import adapt, parameter_groups
 from attncli.models.families import resolve
 from attncli.models.flops import model_flops
 from attncli.models.huggingface_encoders import Base, base_of_masked_lm, read_base
+from attncli.models.parts import mechanism_options
 from attncli.models.text import (
     SequenceModel,
     SpanModel,
@@ -193,7 +194,6 @@ class Adapted:
     def backend(self, dtype: torch.dtype) -> tuple[str, str]:
         """The attention backend of a training step of the longest examples, and why."""
         config, recipe = self.model.config.encoder, self.recipe
-        options = {name: getattr(config, name) for name in ("window", "topk") if getattr(config, name)}
         return explain_choice(
             -(-recipe.train.batch // recipe.train.accumulate),
             config.heads,
@@ -206,7 +206,7 @@ class Adapted:
             grad=True,
             mechanism=config.mechanism,
             backend=config.backend,
-            **options,
+            **mechanism_options(config),
         )
 
     def flops_a_step(self) -> float:

@@ -19,6 +19,7 @@ from attncli.metrics.language import Totals, bits_per_byte, means, perplexity
 from attncli.models.build import build_model
 from attncli.models.families import resolve
 from attncli.models.flops import model_flops
+from attncli.models.parts import mechanism_options
 from attncli.recipe.pretrain import PretrainRecipe
 from attncli.tasks.language_metrics import PAIR_METRIC
 from attncli.tasks.watch import Watch
@@ -198,7 +199,6 @@ class PretrainTask(Task):
     def backend(self, device: torch.device, dtype: torch.dtype) -> tuple[str, str]:
         """The attention backend of a training step, and why."""
         config, recipe = self.config, self.recipe
-        options = {name: getattr(config, name) for name in ("window", "topk") if getattr(config, name)}
         return explain_choice(
             -(-recipe.train.batch // recipe.train.accumulate),
             config.heads,
@@ -212,7 +212,7 @@ class PretrainTask(Task):
             grad=True,
             mechanism=config.mechanism,
             backend=config.backend,
-            **options,
+            **mechanism_options(config),
         )
 
     def facts(self, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from attncli.decoding import Shortlist
 from attncli.metrics import translation as metrics
 from attncli.metrics.language import Totals, means, perplexity
 from attncli.models.flops import translation_flops
+from attncli.models.parts import acting
 from attncli.models.translation import Seq2SeqConfig, build_translation, resolve_translation
 from attncli.models.translation_config import TranslationConfig
 from attncli.ops.cross_entropy import CrossEntropy, linear_cross_entropy
@@ -292,4 +293,6 @@ def _attention(config: TranslationConfig) -> str:
     text = f"{inner.mechanism}, {inner.position} positions, {inner.heads} heads"
     if inner.kv_heads not in (None, inner.heads):
         text += f" over {inner.kv_heads} key/value heads"
-    return text + ("; scaled_dot across the two languages" if inner.mechanism == "window" else "")
+    own, cross = acting(inner, causal=True), acting(inner, cross=True)
+    text += "" if own == inner.mechanism else f"; {own} in the decoder"
+    return text + ("" if cross == inner.mechanism else f"; {cross} across the two languages")

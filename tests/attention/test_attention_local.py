@@ -8,10 +8,15 @@ from attention_formula import weights_of
 
 from attncli.attention import MECHANISMS, record
 from attncli.attention.alignment import Alignment
+from attncli.attention.mechanisms.base import Mechanism
 
 B, T, S, W = 3, 4, 9, 8
 # Recipes of recurrent models offer these; heads that mix after the Gaussian would be another formula.
-NAMES = [name for name, kind in MECHANISMS.items() if kind.support.cross and not kind.mixes]
+NAMES = [
+    name
+    for name, kind in MECHANISMS.items()
+    if kind.support.cross and not kind.mixes and kind.finish is Mechanism.finish
+]
 SUM_TO_ONE = [name for name in NAMES if name not in ("sinks", "sigmoid")]
 
 

@@ -17,12 +17,44 @@ from attncli.attention import (
     build_mechanism,
     record,
 )
-from attncli.attention.backends import chunked, plan
+from attncli.attention.backends import BACKENDS, blocks, chunked, linear, plan
+from attncli.attention.backends.choice import choose
+from attncli.attention.functional import prepare
+from attncli.attention.patterns import Sparse
 from attncli.errors import RecipeError
 
-OPTIONS = {"topk": {"topk": 5}, "window": {"window": 6}}
+OPTIONS = {
+    "topk": {"topk": 5},
+    "window": {"window": 6},
+    "dilated": {"window": 3, "dilation": 3},
+    "longformer": {"window": 5, "global_tokens": 2},
+    "bigbird": {"block": 4, "random_blocks": 2},
+    "adaptive_span": {"span": 16, "ramp": 4},
+    "lsh": {"buckets": 4, "rounds": 2},
+    "performer": {"features": 12},
+    "cosformer": {"length": 64},
+    "linformer": {"rank": 5, "length": 64},
+    "nystrom": {"landmarks": 6},
+    "global_local": {"window": 3},
+    "convolution": {"kernel": 5},
+}
 B, H, D = 2, 4, 8
 EXACT = [(name, be) for name, kind in MECHANISMS.items() for be in kind.support.backends if be != "flex"]
+EVERY = EXACT + [(name, "auto") for name, kind in MECHANISMS.items() if not kind.support.backends]
+WITH_WEIGHTS = [name for name, kind in MECHANISMS.items() if kind.support.weights]
+IN_PLACE = [name for name, kind in MECHANISMS.items() if not kind.support.cross]
+"""Queries and keys are places of one sequence: the last query stands at the last key."""
+
+
+DIVIDING = ("cosformer", "retention", "differential")
+"""They divide by sums that may come near zero: their gradients are large and their errors in proportion."""
+
+
+def refused(module, backend, q, k, mask, **more):
+    """Whether ``backend`` says that it cannot compute this, which is tested elsewhere."""
+    if backend == "auto":
+        return False
+    return BACKENDS[backend].refuses(prepare(module, q, k, k, mask, None, 0.0)) is not None
 
 
 def make(name, heads=H, kv_heads=H, width=D):
@@ -53,9 +85,16 @@ def masks(tq, tk):
 
 def check(name, backend, tq, tk, kv_heads, small_chunks=False):
     module = make(name, kv_heads=kv_heads)
+    support = module.support
     for label, mask, allowed in masks(tq, tk):
+        if not support.causal and "causal" in label:
+            continue
+        if not support.pairs and label in ("dense", "band", "documents"):
+            continue
         q = torch.randn(B, H, tq, D, requires_grad=True)
         k, v = (torch.randn(B, kv_heads, tk, D, requires_grad=True) for _ in range(2))
+        if refused(module, backend, q, k, mask):
+            continue
         leaves = [q, k, v, *module.parameters()]
         out = attend(q, k, v, mask, mechanism=module, backend=backend)
         want = attention_of(name, module, q, k, v, allowed)
@@ -64,22 +103,26 @@ def check(name, backend, tq, tk, kv_heads, small_chunks=False):
         got = torch.autograd.grad(out, leaves, flow)
         exact = torch.autograd.grad(want, leaves, flow.double())
         for one, other in zip(got, exact, strict=True):
-            assert (one - other).abs().max() < 1e-4, (label, "backward")
+            size = other.abs().max().clamp(min=1) if name in DIVIDING else 1
+            assert (one - other).abs().max() < 1e-4 * size, (label, "backward")
         nothing = ~allowed.any(-1)
         assert not out[nothing].any()
-        if not module.mixes:  # a query that sees nothing itself still has a say in the other heads' scores
+        # A query that sees nothing itself may have a say in other heads' scores, or in a landmark.
+        if not module.mixes and name != "nystrom":
             assert not got[0][nothing].any()
 
 
-@pytest.mark.parametrize(("name", "backend"), EXACT)
+@pytest.mark.parametrize(("name", "backend"), EVERY)
 @pytest.mark.parametrize(("tq", "tk", "kv_heads"), [(33, 33, 4), (5, 40, 2), (20, 9, 1)])
 def test_against_the_formula(name, backend, tq, tk, kv_heads):
     if tq > tk and not MECHANISMS[name].support.cross:
         tq = tk
+    if not MECHANISMS[name].support.cache:
+        tq = tk
     check(name, backend, tq, tk, kv_heads)
 
 
-@pytest.mark.parametrize("name", MECHANISMS)
+@pytest.mark.parametrize("name", [name for name, backend in EXACT if backend == "chunked"])
 def test_chunks_of_any_size_agree(name, monkeypatch):
     monkeypatch.setattr(plan, "CHUNK_BYTES", 512)  # a few rows of one head at a time
     monkeypatch.setattr(chunked, "KEPT_ELEMENTS", 0)  # and weights computed again in backward
@@ -116,7 +159,9 @@ def test_long_causal_and_band(backend):
             assert (one - other).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize(("name", "backend"), EXACT)
+@pytest.mark.parametrize(
+    ("name", "backend"), [(n, be) for n, be in EXACT if MECHANISMS[n].support.bias and be != "blocks"]
+)
 def test_a_bias_and_its_gradient(name, backend):
     module = make(name, kv_heads=2)
     q = torch.randn(B, H, 12, D)
@@ -133,16 +178,20 @@ def test_a_bias_and_its_gradient(name, backend):
             assert (got - exact).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize(("name", "backend"), EXACT)
+@pytest.mark.parametrize(("name", "backend"), EVERY)
 def test_half_width_stays_near(name, backend):
     """bfloat16: errors of the size of one rounding of scores and weights, and no worse than PyTorch's own."""
     module = make(name, width=16)
     q, k, v = (torch.randn(B, H, 50, 16).bfloat16() for _ in range(3))
     allowed = torch.ones(B, H, 50, 50, dtype=torch.bool)
+    if refused(module, backend, q, k, None):
+        backend = "auto"
     out = attend(q, k, v, mechanism=module, backend=backend)
     assert out.dtype == torch.bfloat16
     error = (out - attention_of(name, module, q, k, v, allowed)).abs()
-    if name == "topk":  # a rounded score may change which keys rank fifth
+    if name in ("retention", "differential"):  # which divide by the size of a difference
+        assert error.mean() < 2e-2
+    elif name == "topk":  # a rounded score may change which keys rank fifth
         assert error.median() < 1e-2
     else:
         assert error.max() < 5e-2
@@ -196,7 +245,7 @@ def test_dropout_draws_anew_for_each_weight(backend, monkeypatch):
     assert len(torch.unique(rows, dim=0)) == len(rows)
 
 
-@pytest.mark.parametrize("name", MECHANISMS)
+@pytest.mark.parametrize("name", WITH_WEIGHTS)
 def test_recorded_weights_are_the_formula(name):
     module = make(name, kv_heads=2)
     q = torch.randn(B, H, 11, D)
@@ -210,8 +259,11 @@ def test_recorded_weights_are_the_formula(name):
     assert (weights - weights_of(name, module, q, k, allowed)).abs().max() < 1e-5
 
 
-@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(EXACT), st.integers(0, 2**31))
-@settings(max_examples=40, deadline=None)
+CAUSAL = [pair for pair in EXACT if MECHANISMS[pair[0]].support.causal]
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(CAUSAL), st.integers(0, 2**31))
+@settings(max_examples=150, deadline=None)
 def test_causality_does_not_leak(tq, tk, pair, seed):
     name, backend = pair
     if tq > tk:
@@ -220,29 +272,80 @@ def test_causality_does_not_leak(tq, tk, pair, seed):
     module = make(name)
     q = torch.randn(1, H, tq, D)
     k, v = (torch.randn(1, H, tk, D) for _ in range(2))
+    if refused(module, backend, q, k, Causal()):
+        backend = "auto"
     before = attend(q, k, v, Causal(), mechanism=module, backend=backend)
     row = int(torch.randint(0, tq, ()))
     k[:, :, row + tk - tq + 1 :] += 5 * torch.randn(1)
     v[:, :, row + tk - tq + 1 :] += 5
     after = attend(q, k, v, Causal(), mechanism=module, backend=backend)
-    assert torch.allclose(before[:, :, : row + 1], after[:, :, : row + 1], atol=1e-6)
+    assert torch.allclose(before[:, :, : row + 1], after[:, :, : row + 1], atol=2e-6)
 
 
-@given(st.integers(1, 30), st.integers(1, 20), st.sampled_from(EXACT), st.integers(0, 2**31))
-@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 20), st.sampled_from(EVERY), st.integers(0, 2**31))
+@settings(max_examples=150, deadline=None)
 def test_padding_changes_nothing_and_keys_commute(t, pad, pair, seed):
     name, backend = pair
     torch.manual_seed(seed)
     module = make(name)
     q, k, v = (torch.randn(1, H, t, D) for _ in range(3))
+    if refused(module, backend, q, k, None):
+        backend = "auto"
     plain = attend(q, k, v, mechanism=module, backend=backend)
-    if name != "window":  # its rows are aligned to the right end, which padding moves
-        longer = [torch.cat((x, torch.randn(1, H, pad, D)), 2) for x in (k, v)]
-        keep = Padding(torch.arange(t + pad)[None] < t)
-        assert torch.allclose(attend(q, *longer, keep, mechanism=module, backend=backend), plain, atol=1e-5)
-        order = torch.randperm(t)
-        turned = attend(q, k[:, :, order], v[:, :, order], mechanism=module, backend=backend)
-        assert torch.allclose(turned, plain, atol=1e-5)
+    longer = [torch.cat((x, torch.randn(1, H, pad, D)), 2) for x in (q, k, v)]
+    keep = Padding(torch.arange(t + pad)[None] < t)
+    if name in IN_PLACE:  # queries are padded too, so that places stay
+        padded = attend(*longer, keep, mechanism=module, backend=backend)[:, :, :t]
+        assert torch.allclose(padded, plain, atol=1e-5)
+        return
+    assert torch.allclose(attend(q, *longer[1:], keep, mechanism=module, backend=backend), plain, atol=1e-5)
+    order = torch.randperm(t)
+    turned = attend(q, k[:, :, order], v[:, :, order], mechanism=module, backend=backend)
+    assert torch.allclose(turned, plain, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["dilated", "longformer", "bigbird"])
+def test_blocks_hold_all_that_a_rule_allows(name):
+    rule = make(name).rule
+    assert isinstance(rule, Sparse)
+    for count in (1, 2, 3, 7, 20):
+        length = count * rule.block
+        allowed = rule.dense(1, 1, length, length, torch.device("cpu")).expand(1, 1, length, length)[0, 0]
+        blocks = rule.blocks(count)
+        for row in range(rule.full_rows, length):
+            mine = set(blocks[row // rule.block].tolist()) - {-1}
+            assert {int(col) // rule.block for col in allowed[row].nonzero()} <= mine
+        for row in blocks.tolist():
+            real = [block for block in row if block >= 0]
+            assert len(set(real)) == len(real)
+
+
+@pytest.mark.parametrize("name", ["linear", "performer", "cosformer", "retention"])
+@pytest.mark.parametrize("before", [0, 70])
+def test_linear_forms_agree_over_many_chunks(name, before, monkeypatch):
+    """Prefix sums and the parallel formula, with keys before the first query, padding and few key heads."""
+    monkeypatch.setattr(linear, "CHUNK", 16)
+    module = build_mechanism(
+        name, heads=4, kv_heads=2, head_dim=8, **({"length": 200} if name == "cosformer" else {})
+    )
+    q = torch.randn(2, 4, 90, 8, requires_grad=True)
+    k, v = (torch.randn(2, 2, 90 + before, 8, requires_grad=True) for _ in range(2))
+    keep = torch.rand(2, 90 + before) > 0.3
+    for mask in (Causal(), Causal() & Padding(keep)):
+        outs = [attend(q, k, v, mask, mechanism=module, backend=be) for be in ("linear", "reference")]
+        assert (outs[0] - outs[1]).abs().max() < 1e-5
+        flow = torch.randn_like(outs[0])
+        grads = [torch.autograd.grad(out, (q, k, v), flow) for out in outs]
+        for one, other in zip(*grads, strict=True):
+            assert (one - other).abs().max() < 1e-4
+
+
+def test_long_sequences_take_the_linear_ways():
+    x = torch.randn(1, 2, 2048, 16)
+    for name, backend in (("linear", "linear"), ("longformer", "blocks"), ("bigbird", "blocks")):
+        call = prepare(build_mechanism(name, heads=2, kv_heads=2, head_dim=16), x, x, x, None, None, 0.0)
+        assert choose(call) == backend
+    assert blocks.pays(call)
 
 
 def test_flex_agrees_or_says_why_not():
@@ -261,7 +364,7 @@ def test_flex_agrees_or_says_why_not():
     [
         (lambda x: attend(x, x, x, mechanism="additive"), "has parameters"),
         (lambda x: attend(x, x, x, mechanism="scaled_dt"), "did you mean scaled_dot"),
-        (lambda x: attend(x, x, x, mechanism="topk"), "needs topk"),
+        (lambda x: attend(x, x, x, mechanism="topk", topk=0), "needs topk"),
         (lambda x: attend(x, x, x, mechanism="topk", topk=2, backend="fused"), "auto, reference, chunked"),
         (lambda x: attend(x, x, x, topk=2), "belongs to mechanism topk"),
         (lambda x: attend(x, x, x, backend="flash"), "no backend is called"),

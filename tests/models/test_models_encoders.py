@@ -81,7 +81,7 @@ def test_one_place_of_the_last_layer_is_exact_wherever_it_is_taken():
     for more in (
         {},
         {"norm": "pre"},
-        {"mechanism": "window", "window": 2},
+        {"mechanism": "window", "mechanism_options": {"window": 2}},
         {"mechanism": "cosine"},
         {"position": "alibi"},
         {"position": "rotary", "local_window": 2, "global_every": 2},

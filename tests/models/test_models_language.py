@@ -9,7 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from attncli.attention import MECHANISMS, Attention
+from attncli.attention.table import options_of
 from attncli.decoding import Sampling, generate
+from attncli.errors import RecipeError
 from attncli.models.build import build_model
 from attncli.models.config import DecoderConfig, EncoderConfig
 
@@ -17,14 +20,13 @@ V, T, C = 37, 16, 16
 SMALL = {"vocabulary": V, "pad_id": 0, "length": T, "layers": 2, "width": C, "intermediate": 24, "heads": 4}
 SMALL["backend"] = "reference"  # auto first measures which is the fastest
 POSITIONS = ["none", "sinusoidal", "learned", "shaw", "t5", "rotary", "alibi"]
-MECHANISMS = {
-    "scaled_dot": {},
-    "dot": {},
-    "additive": {},
-    "bilinear": {},
-    "cosine": {},
+OPTIONS = {
     "topk": {"topk": 3},
     "window": {"window": 3},
+    "longformer": {"window": 2},
+    "bigbird": {"block": 2},
+    "nystrom": {"landmarks": 5},
+    "linformer": {"rank": 5},
 }
 
 
@@ -48,18 +50,41 @@ def _logits(model, *args, **keys):
     return out if isinstance(out, torch.Tensor) else out.logits
 
 
+def _fit(mechanism, position):
+    """Whether the mechanism can do what the position scheme asks of it."""
+    need = {"shaw": "relative", "t5": "bias", "alibi": "bias"}.get(position)
+    return need is None or getattr(MECHANISMS[mechanism].support, need)
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_what_a_mechanism_cannot_do_is_said_before_training(mechanism):
+    support = MECHANISMS[mechanism].support
+    values = SMALL | {"mechanism": mechanism, "backend": "auto"}
+    for position in ("shaw", "t5", "alibi"):
+        if not _fit(mechanism, position):
+            with pytest.raises(RecipeError, match=f"position {position}.*these do: scaled_dot"):
+                build_model(EncoderConfig(**values, position=position))
+    if not support.causal:
+        with pytest.raises(RecipeError, match=r"causal masks.*scaled_dot"):
+            build_model(DecoderConfig(**values))
+    if "length" in options_of(mechanism):
+        layer = next(m for m in build_model(EncoderConfig(**values)).modules() if isinstance(m, Attention))
+        assert layer.mechanism.length == T
+
+
 @pytest.mark.parametrize(
     ("mechanism", "position"),
-    [pair for pair in itertools.product(MECHANISMS, POSITIONS) if pair != ("additive", "shaw")],
+    [pair for pair in itertools.product(MECHANISMS, POSITIONS) if _fit(*pair)],
 )
 def test_every_combination_trains(mechanism, position):
-    tokens = _tokens()
+    tokens, support = _tokens(), MECHANISMS[mechanism].support
     combinations = itertools.product(["post", "pre"], ["gelu", "gelu_tanh", "relu", "swiglu", "geglu"])
     for index, (norm, activation) in enumerate(combinations, start=len(position)):
+        decoder = index % 2 and support.causal
         model = build_model(
-            (EncoderConfig, DecoderConfig)[index % 2](
-                **SMALL,
-                **MECHANISMS[mechanism],
+            (EncoderConfig, DecoderConfig)[decoder](
+                **SMALL | {"backend": "reference" if support.backends else "auto"},
+                mechanism_options=OPTIONS.get(mechanism, {}),
                 position=position,
                 mechanism=mechanism,
                 norm=norm,
@@ -100,8 +125,8 @@ VARIANTS = {
     "gpt-alibi": (DecoderConfig, {"position": "alibi"}),
     "gpt-t5-shared": (DecoderConfig, {"position": "t5", "share_layers": True, "embedding_width": 8}),
     "gpt-local": (DecoderConfig, {"local_window": 3, "global_every": 2}),
-    "gpt-window": (DecoderConfig, {"mechanism": "window", "window": 4}),
-    "gpt-topk": (DecoderConfig, {"mechanism": "topk", "topk": 3}),
+    "gpt-window": (DecoderConfig, {"mechanism": "window", "mechanism_options": {"window": 4}}),
+    "gpt-topk": (DecoderConfig, {"mechanism": "topk", "mechanism_options": {"topk": 3}}),
 }
 DECODERS = [name for name in VARIANTS if name.startswith("gpt")]
 MODELS = {}

@@ -9,7 +9,7 @@ from attncli.layers.lora import LowRankLinear, add_low_rank
 from attncli.models import onnx as onnx_export
 from attncli.models.onnx import export_onnx
 
-WINDOW = {"position": "alibi", "mechanism": "window", "window": 2}
+WINDOW = {"position": "alibi", "mechanism": "window", "mechanism_options": {"window": 2}}
 MODERN = {
     "family": "modernbert",
     "head_activation": "gelu",
@@ -64,7 +64,7 @@ def test_what_has_no_onnx_form_is_refused(tmp_path, monkeypatch):
     with pytest.raises(RecipeError, match="crf"):
         export_onnx(toy(task="token", head_activation="none", crf=True), tmp_path / "model.onnx")
     with pytest.raises(RecipeError, match="topk"):
-        export_onnx(toy(mechanism="topk", topk=3), tmp_path / "model.onnx")
+        export_onnx(toy(mechanism="topk"), tmp_path / "model.onnx")
 
 
 def test_a_missing_package_is_named_with_its_installation(tmp_path, monkeypatch):

@@ -166,7 +166,8 @@ def test_attention_of_a_base_is_swapped_where_it_has_no_weights():
 
     assert resolved() == base
     window = resolved(mechanism="window", window=3, dropout=0.0, backend="reference")
-    assert (window.mechanism, window.window, window.backend) == ("window", 3, "reference")
+    assert (window.mechanism, window.mechanism_options) == ("window", {"window": 3})
+    assert window.backend == "reference"
     assert window.attention_dropout == 0.0
     with pytest.raises(RecipeError, match="cosine has weights of its own that the base has not learnt"):
         resolved(mechanism="cosine")
@@ -190,7 +191,7 @@ def test_what_does_not_fit_a_base_is_refused():
     [
         ({"pooling": "mean"}, "pooling=mean"),
         ({"task": "token", "head_activation": "none", "crf": True}, "crf"),
-        ({"mechanism": "window", "window": 2}, "mechanism=window"),
+        ({"mechanism": "window"}, "mechanism=window"),
         ({"position": "alibi", "norm": "pre"}, "norm=pre"),
     ],
 )

@@ -9,22 +9,34 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from attncli.attention import record
+from attncli.attention import MECHANISMS, record
 from attncli.errors import DataError, RecipeError
 from attncli.models import build_translation, count_parameters, resolve_translation, translation_flops
 from attncli.recipe.translate import TransformerModel
 
 V, W = 37, 29  # source and target words where they differ
 POSITIONS = ["none", "sinusoidal", "learned", "shaw", "t5", "rotary", "alibi"]
-MECHANISMS = {
-    "scaled_dot": {},
-    "dot": {},
-    "additive": {},
-    "bilinear": {},
-    "cosine": {},
+OPTIONS = {
     "topk": {"topk": 2},
     "window": {"window": 2},
+    "longformer": {"window": 2},
+    "bigbird": {"block": 2},
+    "nystrom": {"landmarks": 3},
+    "linformer": {"rank": 3},
+    "convolution": {"kernel": 3},
+    "global_local": {"window": 1},
 }
+
+
+def _chosen(mechanism, position):
+    """The mechanism with its options, and the position where both go together."""
+    support = MECHANISMS[mechanism].support
+    return {
+        "mechanism": mechanism,
+        "position": position if position != "t5" or support.bias else "sinusoidal",
+        "backend": "reference" if support.backends else "auto",
+        **OPTIONS.get(mechanism, {}),
+    }
 
 
 def _section(attention=None, **values):
@@ -98,8 +110,7 @@ def test_steps_are_the_forward_pass(position, norm):
     ("mechanism", "position"), list(itertools.product(MECHANISMS, ["sinusoidal", "rotary", "t5"]))
 )
 def test_steps_of_every_mechanism(mechanism, position):
-    attention = {"mechanism": mechanism, "position": position, **MECHANISMS[mechanism]}
-    assert _walk(_model(attention), seed=1) < 1e-10
+    assert _walk(_model(_chosen(mechanism, position)), seed=1) < 1e-10
 
 
 @pytest.mark.parametrize("backend", ["auto", "fused", "chunked"])
@@ -186,7 +197,7 @@ def test_no_word_sees_what_follows(data, position, length, seed):
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 @pytest.mark.parametrize("norm", ["post", "pre"])
 def test_gradients(mechanism, norm):
-    attention = {"mechanism": mechanism, "position": "t5", "heads": 2, **MECHANISMS[mechanism]}
+    attention = _chosen(mechanism, "t5") | {"heads": 2}
     model = _model(attention, width=4, intermediate=6, encoder_layers=1, decoder_layers=1, norm=norm)
     source, keep = _source()
     tokens, at = _words(3, 3), torch.tensor([0, 1, 4, 8])

@@ -1,6 +1,7 @@
 """Checking: every problem at once, with its place, the nearest name and the reason."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -81,8 +82,10 @@ def test_problems_of_the_base_stand_at_the_base(tmp_path):
         ("train: {device: gpu}\n", "train.device: 'gpu' is no device"),
         ("train: {schedule: {warmup: 10.5}}\n", "train.schedule.warmup: 10.5 is neither"),
         ("model: {attention: {heads: 4, kv_heads: 3}}\n", "model.attention.kv_heads: 3 must divide heads=4"),
-        ("model: {attention: {mechanism: topk}}\n", "model.attention.topk: mechanism topk needs it"),
-        ("model: {attention: {window: 3}}\n", "model.attention.window: only mechanism window reads it"),
+        (
+            "model: {attention: {window: 3}}\n",
+            "model.attention.window: only mechanism window, dil",
+        ),
     ],
 )
 def test_rules_across_settings_give_the_reason(tmp_path, text, said):
@@ -263,3 +266,14 @@ def test_what_is_written_reads_back_equal(tmp_path, explain):
     again = load_recipe("pretrain", write(tmp_path, text)).recipe
     assert again.model_dump(exclude={"extends"}) == loaded.recipe.model_dump(exclude={"extends"})
     assert ("# Optimizer updates." in text) is explain
+
+
+def test_recipes_name_the_mechanisms_that_there_are():
+    from attncli.attention import MECHANISMS
+    from attncli.attention.table import options_of
+    from attncli.recipe.mechanisms import OPTIONS, TAKES, MechanismName
+    from attncli.recipe.sections import AttentionSection
+
+    assert list(get_args(MechanismName)) == list(MECHANISMS)
+    assert {name: options_of(name) for name in MECHANISMS if options_of(name)} == TAKES
+    assert set(OPTIONS) < set(AttentionSection.model_fields)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from attncli.attention.masks import Causal, Mask
+from attncli.attention.masks import Causal, Mask, Places
 
 if TYPE_CHECKING:
     from attncli.attention.mechanisms.base import Mechanism
@@ -33,6 +33,8 @@ class Call:
     dropout: float
     """Of the weights; 0 outside training."""
     mechanism: Mechanism
+    places: Places = None
+    """Where queries and keys stand, as :meth:`Mechanism.restrict` takes it."""
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
@@ -62,6 +64,14 @@ class Call:
         """Whether the bias is learnt."""
         bias = self.bias
         return bias is not None and torch.is_grad_enabled() and any(s.requires_grad for s in bias.sources)
+
+    def away(self, at: slice, cols: slice) -> Tensor:
+        """Places from queries ``at`` to keys ``cols``, negative to the left: int64 [r, c], [B|1, 1, r, c]."""
+        if self.places is None:
+            rows = torch.arange(at.start, at.stop, device=self.q.device) + self.shift
+            return torch.arange(cols.start, cols.stop, device=self.q.device) - rows.unsqueeze(-1)
+        rows, keys = self.places
+        return (keys[:, None, cols] - rows[:, at, None]).unsqueeze(1)
 
     def keys_seen(self) -> slice:
         """The keys that any query may see, by the mask's own bounds."""

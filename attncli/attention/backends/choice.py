@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from attncli.attention.backends import BACKENDS, store
+from attncli.attention.backends import BACKENDS, blocks, linear, store
 from attncli.attention.backends.base import Call
 from attncli.attention.backends.fused import band_of
 from attncli.attention.masks import DENSE_LIMIT, Causal, Dense, Mask, Padding, Window
@@ -83,6 +83,9 @@ def explain(call: Call, backend: str = "auto") -> tuple[str, str]:
         return backend, "asked for"
     batch, heads, queries, keys = call.sizes
     total = batch * heads * queries * keys * call.mechanism.score_width
+    for name, backend in (("linear", linear), ("blocks", blocks)):
+        if name in call.mechanism.support.backends and backend.refuses(call) is None and backend.pays(call):
+            return name, "its cost grows linearly with the length"
     refusal = BACKENDS["fused"].refuses(call)
     if call.q.device.type != "cpu" or torch.compiler.is_compiling():
         where = "under torch.compile" if torch.compiler.is_compiling() else f"on {call.q.device.type}"

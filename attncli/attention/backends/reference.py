@@ -45,7 +45,7 @@ def weights(call: Call) -> Tensor:
     """Attention weights [B, H, Tq, Tk] before dropout; a row with nothing to attend to is zero."""
     _, _, queries, keys = call.sizes
     weight, empty = _weights(call, call.q, call.k, slice(0, queries), slice(0, keys))
-    return weight if empty is None else weight.masked_fill(empty, 0)
+    return call.mechanism.combine(weight if empty is None else weight.masked_fill(empty, 0))
 
 
 def _weights(call: Call, q: Tensor, k: Tensor, at: slice, cols: slice) -> tuple[Tensor, Tensor | None]:
@@ -59,13 +59,19 @@ def _weights(call: Call, q: Tensor, k: Tensor, at: slice, cols: slice) -> tuple[
         own = call.bias.scores(q * call.scale, at, cols)
         score = score if own is None else score + own
     if call.mask is None:
-        return call.mechanism.mix(call.mechanism.normalise(score)), None
+        return call.mechanism.mix(_normalise(call, score, at, cols)), None
     term, empty = mask_term(call, at, cols, wide)
-    weight = call.mechanism.normalise(score + term)
+    weight = _normalise(call, score + term, at, cols)
     if call.mechanism.mixes:  # heads with masks of their own neither give nor take what one may not see
         hidden = term == -torch.inf if empty is None else (term == -torch.inf) | empty
         weight = call.mechanism.mix(weight.masked_fill(hidden, 0)).masked_fill(hidden, 0)
     return weight, empty
+
+
+def _normalise(call: Call, score: Tensor, at: slice, cols: slice) -> Tensor:
+    if call.mechanism.placed:
+        return call.mechanism.normalise_placed(score, call.away(at, cols))
+    return call.mechanism.normalise(score)
 
 
 def mask_term(call: Call, at: slice, cols: slice, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:

@@ -38,6 +38,8 @@ class Support:
     """Positions that meet the queries as keys do (shaw)."""
     gqa: bool = True
     """Fewer key/value heads than query heads."""
+    pairs: bool = True
+    """Masks that rule on single pairs: documents, windows, any pattern."""
     backends: tuple[str, ...] = ("reference", "fused", "chunked", "flex")
     """Backends that compute it; empty when it computes itself."""
 
@@ -51,6 +53,17 @@ class Mechanism(nn.Module):
     """Softmax of products of what ``prepare`` returns."""
     mixes: bool = False
     """Whether ``mix`` does anything."""
+    placed: ClassVar[bool] = False
+    """Whether weights depend on distances: :meth:`normalise_placed` then stands for :meth:`normalise`."""
+    by_place: ClassVar[bool] = False
+    """Whether :meth:`restrict` asks where in the sequence a token stands, beside its distance to others."""
+    linear: ClassVar[bool] = False
+    """Whether scores are products of features that may be summed up first (``mechanisms/kernel.py``)."""
+    time: ClassVar[str] = "O(T^2 D)"
+    memory: ClassVar[str] = "O(T)"
+    """Growth with the length T of a sequence, forward and backward, as computed here."""
+    use: ClassVar[str] = ""
+    """When to take it, in a sentence."""
     score_width: int = 1
     """Elements held for each score while it is computed."""
 
@@ -85,6 +98,26 @@ class Mechanism(nn.Module):
     def normalise(self, scores: Tensor) -> Tensor:
         """Weights from scores, along the keys; what is masked is -inf."""
         return torch.softmax(scores, -1)
+
+    def normalise_placed(self, scores: Tensor, away: Tensor) -> Tensor:
+        """As :meth:`normalise`, with the places from query to key: int64 [r, c] or [B|1, 1, r, c]."""
+        return self.normalise(scores)
+
+    def narrow(self, q: Tensor, k: Tensor, mask: Mask | None) -> Mask | None:
+        """The mask with a rule that depends on the queries and keys themselves."""
+        return mask
+
+    def values(self, v: Tensor) -> Tensor:
+        """Values [B, K, Tk, D] as the weights meet them; a mechanism that doubles its heads doubles them."""
+        return v
+
+    def finish(self, out: Tensor, q: Tensor) -> Tensor:
+        """What follows the weighted sum: ``out`` [B, H', Tq, D] to [B, H, Tq, D]; ``q`` is not prepared."""
+        return out
+
+    def combine(self, weights: Tensor) -> Tensor:
+        """Weights of doubled heads as the weights of the heads, for recording: to [B, H, Tq, Tk]."""
+        return weights
 
     def mix(self, weights: Tensor) -> Tensor:
         """What heads make of each other's weights [B, H, r, c]."""

@@ -20,9 +20,9 @@ class TopK(Mechanism):
     fusable = False
     support = Support(backends=("reference", "chunked"))
 
-    def __init__(self, *, heads: int, kv_heads: int, head_dim: int, topk: int | None = None) -> None:
+    def __init__(self, *, heads: int, kv_heads: int, head_dim: int, topk: int = 8) -> None:
         super().__init__(heads=heads, kv_heads=kv_heads, head_dim=head_dim)
-        if topk is None or topk < 1:
+        if topk < 1:
             raise RecipeError(
                 f"mechanism topk needs topk, the keys kept for each query, at least 1; it is {topk}"
             )

@@ -18,9 +18,9 @@ class SlidingWindow(ScaledDot):
     name = "window"
     support = Support(cross=False)
 
-    def __init__(self, *, heads: int, kv_heads: int, head_dim: int, window: int | None = None) -> None:
+    def __init__(self, *, heads: int, kv_heads: int, head_dim: int, window: int = 64) -> None:
         super().__init__(heads=heads, kv_heads=kv_heads, head_dim=head_dim)
-        if window is None or window < 1:
+        if window < 1:
             raise RecipeError(
                 f"mechanism window needs window, the places seen on each side, at least 1; it is {window}"
             )

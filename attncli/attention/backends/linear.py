@@ -1,0 +1,110 @@
+"""Kernel mechanisms by associativity: ``phi(q) (phi(k)^T v)``, at a cost of O(T F D) for F features.
+
+Under causality the sequence is cut into chunks: inside a chunk the products are formed, before it the keys
+and values are summed up into one state. With a decay for each head the state fades from chunk to chunk.
+
+Katharopoulos et al. 2020, "Transformers are RNNs", https://arxiv.org/abs/2006.16236;
+the chunks: Hua et al. 2022, "Transformer Quality in Linear Time", https://arxiv.org/abs/2202.10447
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from attncli.attention.backends.base import Call, expand_heads
+from attncli.attention.masks import All, Causal, Mask, Padding
+
+CHUNK = 128
+"""Places in a chunk under causality."""
+
+
+def refuses(call: Call) -> str | None:
+    """Other mechanisms, terms of the scores, dropout of weights, and masks that rule on single pairs."""
+    if not call.mechanism.linear:
+        return f"mechanism {call.mechanism.name} is not a product of features"
+    if call.bias is not None:
+        return "terms of the scores need the scores"
+    if call.dropout > 0:
+        return "attention dropout needs the weights"
+    other = [rule.kind for rule in _rules(call.mask) if not isinstance(rule, Causal | Padding)]
+    if other:
+        return f"{other[0]} masks need the weights"
+    if call.mechanism.placed and call.places is not None:
+        return "keys that are not in order need the weights"
+    causal = any(isinstance(rule, Causal) for rule in _rules(call.mask))
+    if (causal and call.shift < 0) or (not causal and call.mechanism.decays and call.shift):
+        return "queries and keys are not the places of one sequence"
+    return None
+
+
+def pays(call: Call) -> bool:
+    """Whether the sequence is long enough for it to be the faster way."""
+    return call.k.shape[2] >= 2 * call.mechanism.feature_width
+
+
+def run(call: Call) -> Tensor:
+    """Heads to heads: [B, H, Tq, D']."""
+    heads, length = call.q.shape[1], call.q.shape[2]
+    wide = torch.promote_types(call.q.dtype, torch.float32)
+    q, k = call.mechanism.features(call.q.to(wide), call.k.to(wide), call.shift)
+    q = q * call.scale
+    rules = _rules(call.mask)
+    for rule in rules:
+        if isinstance(rule, Padding):
+            k = k * rule.keep[:, None, :, None]
+    k, v = expand_heads(k, heads), expand_heads(call.v.to(wide), heads)
+    if call.mechanism.divides:
+        v = torch.cat([v, v.new_ones(*v.shape[:3], 1)], -1)  # the last column adds up the weights
+    decay = call.mechanism.decay(wide) if call.mechanism.decays else None  # [H]
+    if any(isinstance(rule, Causal) for rule in rules):
+        out = _causal(q, k, v, decay)
+    elif decay is None:
+        out = q @ (k.transpose(-1, -2) @ v)
+    else:
+        back = _causal(q.flip(2), k.flip(2), v.flip(2), decay).flip(2)
+        out = _causal(q, k, v, decay) + back - (q * k).sum(-1, keepdim=True) * v
+    if call.mechanism.divides:
+        out = call.mechanism.divide(out[..., :-1], out[..., -1:])
+    return out[:, :, :length].to(call.v.dtype)
+
+
+def _rules(mask: Mask | None) -> tuple[Mask, ...]:
+    return () if mask is None else mask.rules if isinstance(mask, All) else (mask,)
+
+
+def _causal(q: Tensor, k: Tensor, v: Tensor, decay: Tensor | None) -> Tensor:
+    """Queries [B, H, Tq, F] at the last of Tk places, over what is there up to their own: [B, H, Tq, D]."""
+    length, before = q.shape[2], k.shape[2] - q.shape[2]
+    state = _state(k[:, :, :before], v[:, :, :before], decay)  # [B, H, F, D]
+    k, v = k[:, :, before:], v[:, :, before:]
+    size = min(CHUNK, length)
+    count = -(-length // size)
+    missing = count * size - length
+    q, k, v = (F.pad(x, (0, 0, 0, missing)).unflatten(2, (count, size)) for x in (q, k, v))
+    inner = (q @ k.transpose(-1, -2)).tril()  # [B, H, n, c, c]
+    if decay is None:
+        states = torch.cat([state.unsqueeze(2), k[:, :, :-1].transpose(-1, -2) @ v[:, :, :-1]], 2).cumsum(2)
+        out = inner @ v + q @ states
+        return out.flatten(2, 3)[:, :, :length]
+    place = torch.arange(size, device=q.device, dtype=decay.dtype)
+    log = decay.log().view(-1, 1, 1)  # [H, 1, 1]
+    faded = torch.exp(log * (place.view(-1, 1) - place).clamp(min=0))  # [H, c, c]
+    to_end = torch.exp(log * (size - 1 - place).view(-1, 1)).unsqueeze(1)  # [H, 1, c, 1]
+    sums = (k * to_end).transpose(-1, -2) @ v  # [B, H, n, F, D]
+    whole = torch.exp(log * size)  # [H, 1, 1]
+    states = [state]
+    for number in range(count - 1):
+        states.append(states[-1] * whole + sums[:, :, number])
+    since = torch.exp(log * (place + 1).view(-1, 1)).unsqueeze(1)  # [H, 1, c, 1]
+    out = (inner * faded.unsqueeze(1)) @ v + (q * since) @ torch.stack(states, 2)
+    return out.flatten(2, 3)[:, :, :length]
+
+
+def _state(k: Tensor, v: Tensor, decay: Tensor | None) -> Tensor:
+    """What places before the first query leave: [B, H, F, D], faded to the last of them."""
+    if decay is not None:
+        age = torch.arange(k.shape[2] - 1, -1, -1, device=k.device, dtype=decay.dtype)
+        k = k * torch.exp(decay.log().view(-1, 1, 1) * age.view(-1, 1))
+    return k.transpose(-1, -2) @ v

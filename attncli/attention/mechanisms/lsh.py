@@ -1,0 +1,58 @@
+"""LSH attention: queries meet only keys that a random hash puts into their bucket.
+
+    bucket(x) = argmax([x R; -x R]) in each of several rounds;  weights = softmax over keys that share one
+
+Kitaev et al. 2020, "Reformer: The Efficient Transformer", https://arxiv.org/abs/2001.04451. There buckets
+are sorted and cut into chunks of one size, which drops pairs; here every pair that shares a bucket counts,
+and each once.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from attncli.attention.masks import Mask
+from attncli.attention.mechanisms.base import Support
+from attncli.attention.mechanisms.scaled_dot import ScaledDot
+from attncli.attention.patterns import SameBucket
+from attncli.errors import RecipeError
+
+
+class LSH(ScaledDot):
+    """Scaled dot products within ``buckets`` (even) of ``rounds`` hashes, drawn from a fixed seed.
+
+    A query always sees its own place.
+    """
+
+    name = "lsh"
+    support = Support(cross=False, backends=("reference", "fused", "chunked"))
+    use = "to see what is lost when only likely pairs are scored; here it saves no time"
+
+    def __init__(
+        self, *, heads: int, kv_heads: int, head_dim: int, buckets: int = 16, rounds: int = 2
+    ) -> None:
+        super().__init__(heads=heads, kv_heads=kv_heads, head_dim=head_dim)
+        if buckets < 2 or buckets % 2 or rounds < 1:
+            raise RecipeError(
+                f"mechanism lsh needs an even number of buckets and a round, not {buckets} and {rounds}"
+            )
+        self.buckets, self.rounds = buckets, rounds
+        source = torch.Generator().manual_seed(20_200_113)
+        rotations = torch.randn(rounds, head_dim, buckets // 2, generator=source)
+        self.register_buffer("rotations", rotations, persistent=False)
+
+    def narrow(self, q: Tensor, k: Tensor, mask: Mask | None) -> Mask | None:
+        """The mask and the buckets."""
+        with torch.no_grad():
+            rule = SameBucket(self._bucket(q), self._bucket(k))
+        return rule if mask is None else mask & rule
+
+    def _bucket(self, x: Tensor) -> Tensor:
+        wide = torch.promote_types(x.dtype, torch.float32)
+        turned = x.to(wide).unsqueeze(2) @ self.rotations.to(wide)  # [B, H, R, T, buckets / 2]
+        return torch.cat([turned, -turned], -1).argmax(-1)  # [B, H, R, T]
+
+    def extra_repr(self) -> str:
+        """Shown in the module's repr."""
+        return f"buckets={self.buckets}, rounds={self.rounds}"
