@@ -352,13 +352,35 @@ def bench(
     what: Annotated[str, typer.Argument(metavar="train|attention|translate|decode", help="What is timed.")],
     settings: Settings = None,
     out: Out = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="attention: draw time and memory over the length.")
+    ] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="attention: an earlier --out FILE.json; exit code 6 where slower."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Time training, search or attention here.
 
     Other toolkits are timed beside it where they are installed.
     """
-    _function("bench")(what, settings or [], out=out)
+    _function("bench")(what, settings or [], out=out, picture=picture, earlier=compare)
+
+
+@app.command()
+def explain(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MECHANISM...]", help="Or positions; none lists all."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Say what an attention mechanism computes.
+
+    Its formula, its cost, what it supports, its paper, and when to use it.
+    """
+    _function("explain")(names or [])
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""What the attention core costs beside calling the best backend directly, and how that grows."""
+"""What each attention mechanism costs: time, memory, operations, distance from exact attention, growth."""
 
 from __future__ import annotations
 
@@ -11,12 +11,30 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from attncli.attention import Causal, attend, explain_choice
+from attncli.attention import MECHANISMS, Causal, attend, build_mechanism, explain_choice
+from attncli.attention.mechanisms.base import Mechanism
+from attncli.attention.table import options_of
 from attncli.bench.memory import peak_memory
-from attncli.bench.timing import interleave
+from attncli.bench.rates import matmul_rate
+from attncli.bench.timing import clock, interleave
+from attncli.recipe.bench import BenchAttentionRecipe
 
-_QUADRATIC_LIMIT = 2**31  # bytes of scores above which the plain formula is left out
+_LARGEST = 2**31
+"""Bytes of scores above which what forms them at once is left out."""
+_ERROR_LENGTH = 4096
+"""Longest sequence for which the exact result is computed in float64."""
+TYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+_KERNELS = {  # PyTorch counts those of GPUs alone
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
+        lambda q, k, v, *rest, out_shape=None, **more: sdpa_flop_count(q, k, v)
+    ),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        lambda grad, q, k, v, *rest, out_shape=None, **more: sdpa_backward_flop_count(grad, q, k, v)
+    ),
+}
+PLAIN, KERNEL = "plain formula", "scaled_dot_product_attention"
 
 
 @dataclass(frozen=True)
@@ -30,10 +48,35 @@ class Row:
     batch: int
     milliseconds: float
     spread: float
+    """Distance between the quartiles of the rounds as a share of the median."""
     peak_mib: float
     ratio: float
     """Time over the faster of the plain formula and the fused kernel called directly, by lower quartiles:
     what else runs on a machine only ever adds."""
+    gigaflop: float | None = None
+    """Operations of matrix products, counted while it ran; None where the kernel is not counted."""
+    share: float | None = None
+    """Operations a second as a share of the machine's best matrix products in this type."""
+    error: float | None = None
+    """Distance from softmax attention in float64, over its size; None for long sequences."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What one call is given."""
+
+    precision: str
+    direction: str
+    length: int
+    batch: int
+    heads: int
+    head_width: int
+    causal: bool
+
+    @property
+    def scores(self) -> int:
+        """Bytes of all scores in float32."""
+        return 4 * self.batch * self.heads * self.length**2
 
 
 def plain(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
@@ -48,92 +91,187 @@ def plain(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def cases(causal: bool, mechanism: str, backend: str) -> dict[str, Attend]:
-    """The core as users get it, and what they could have called themselves."""
-    mask = Causal() if causal else None
-    return {
-        "attn": lambda q, k, v: attend(q, k, v, mask, mechanism=mechanism, backend=backend),
-        "plain formula": lambda q, k, v: plain(q, k, v, causal),
-        "scaled_dot_product_attention": lambda q, k, v: F.scaled_dot_product_attention(
-            q, k, v, is_causal=causal
-        ),
-    }
+class Bench:
+    """The cases of a recipe: mechanisms of the core, and what one could have called instead."""
+
+    def __init__(self, recipe: BenchAttentionRecipe, device: torch.device) -> None:
+        self.recipe, self.device = recipe, device
+        core = recipe.model.attention
+        self.heads = core.heads or 8
+        chosen = recipe.data.mechanisms
+        names = list(MECHANISMS) if chosen == ["all"] else chosen or [core.mechanism]
+        self.left_out: list[str] = []
+        self.modules: dict[str, Mechanism] = {}
+        for name in dict.fromkeys(names):
+            if recipe.data.causal and not MECHANISMS[name].support.causal:
+                self.left_out.append(f"{name}: it has no causal form")
+                continue
+            self.modules[name] = self._build(name)
+        self.rates: dict[str, float] = {}
+
+    def _build(self, name: str) -> Mechanism:
+        recipe = self.recipe
+        options = {
+            key: value for key, value in recipe.model.attention.options().items() if key in options_of(name)
+        }
+        if "length" in options_of(name):
+            options.setdefault("length", max(recipe.data.lengths))
+        width = recipe.model.head_width
+        torch.manual_seed(recipe.train.seed)
+        module = build_mechanism(name, heads=self.heads, kv_heads=self.heads, head_dim=width, **options)
+        return module.to(self.device).requires_grad_(False)
+
+    def shapes(self) -> list[Shape]:
+        """Every shape of the recipe."""
+        data, settings = self.recipe.data, self.recipe.train
+        return [
+            Shape(
+                precision,
+                direction,
+                length,
+                max(1, data.tokens // length),
+                self.heads,
+                self.recipe.model.head_width,
+                data.causal,
+            )
+            for precision in settings.precisions
+            for direction in settings.directions
+            for length in data.lengths
+        ]
+
+    def cases(self, shape: Shape) -> dict[str, Attend]:
+        """What is timed at ``shape``; what would form too many scores at once is left out, and noted."""
+        mask = Causal() if shape.causal else None
+        backend = self.recipe.model.attention.backend
+        found: dict[str, Attend] = {}
+        for name, module in self.modules.items():
+            quadratic = module.support.backends and not module.linear and name not in _BANDED
+            if quadratic and shape.scores * module.score_width > 8 * _LARGEST:
+                self._leave_out(f"{name} at {shape.length:,} tokens: it would take too long")
+                continue
+            usable = backend if backend in module.support.backends else "auto"
+            found[f"attn {name}"] = partial(_attend, mask=mask, module=module, backend=usable)
+        if shape.scores <= _LARGEST:
+            found[PLAIN] = partial(plain, causal=shape.causal)
+        found[KERNEL] = partial(F.scaled_dot_product_attention, is_causal=shape.causal)
+        return found
+
+    def _leave_out(self, text: str) -> None:
+        if text not in self.left_out:
+            self.left_out.append(text)
+
+    def measure(self) -> Iterator[tuple[Shape, list[Row]]]:
+        """Shape after shape, a row a case."""
+        recipe = self.recipe
+        for shape in self.shapes():
+            torch.manual_seed(recipe.train.seed)
+            inputs, grad = self._inputs(shape)
+            cases = self.cases(shape)
+            runs = {name: partial(_step, call, inputs, grad) for name, call in cases.items()}
+            first = {name: clock(run, self.device) for name, run in runs.items()}
+            fitting = int(recipe.evaluate.seconds / max(1e-9, sum(first.values())))
+            rounds = max(3, min(recipe.evaluate.rounds, fitting))
+            warmup = min(recipe.evaluate.warmup, rounds)
+            timed = interleave(runs, rounds=rounds, warmup=warmup, device=self.device)
+            direct = min(timed[name].low for name in (PLAIN, KERNEL) if name in timed)
+            exact = self._exact(shape, inputs)
+            yield (
+                shape,
+                [
+                    Row(
+                        name,
+                        shape.precision,
+                        shape.direction,
+                        shape.length,
+                        shape.batch,
+                        1e3 * timing.median,
+                        timing.spread,
+                        peak_memory(runs[name], self.device) / 2**20,
+                        timing.low / direct,
+                        *self._operations(shape, runs[name], timing.low),
+                        _distance(cases[name], inputs, exact),
+                    )
+                    for name, timing in timed.items()
+                ],
+            )
+
+    def _inputs(self, shape: Shape) -> tuple[list[Tensor], Tensor | None]:
+        sizes = shape.batch, shape.heads, shape.length, shape.head_width
+        kind, backward = TYPES[shape.precision], shape.direction == "backward"
+        inputs = [torch.randn(sizes, device=self.device).to(kind).requires_grad_(backward) for _ in range(3)]
+        return inputs, torch.randn(sizes, device=self.device).to(kind) if backward else None
+
+    def _operations(
+        self, shape: Shape, run: Callable[[], None], seconds: float
+    ) -> tuple[float | None, float | None]:
+        with FlopCounterMode(display=False, custom_mapping=_KERNELS) as counter:
+            run()
+        count = counter.get_total_flops()
+        if not count:
+            return None, None
+        if shape.precision not in self.rates:
+            self.rates[shape.precision] = matmul_rate(TYPES[shape.precision], self.device)
+        return count / 1e9, count / seconds / self.rates[shape.precision]
+
+    @staticmethod
+    def _exact(shape: Shape, inputs: list[Tensor]) -> Tensor | None:
+        """Softmax attention of the first sequence in float64."""
+        if shape.length > _ERROR_LENGTH:
+            return None
+        with torch.no_grad():
+            heads = [
+                plain(*(x[:1, h : h + 1].double() for x in inputs), shape.causal) for h in range(shape.heads)
+            ]
+        return torch.cat(heads, 1)
+
+    def backends(self) -> list[dict[str, Any]]:
+        """Which backend each mechanism takes at each length, and why."""
+        mask = Causal() if self.recipe.data.causal else None
+        shapes = [s for s in self.shapes() if s.precision == self.recipe.train.precisions[0]]
+        shapes = [s for s in shapes if s.direction == shapes[0].direction]
+        found = []
+        for name, module in self.modules.items():
+            for shape in shapes:
+                backend, reason = explain_choice(
+                    shape.batch,
+                    shape.heads,
+                    shape.length,
+                    head_dim=shape.head_width,
+                    dtype=TYPES[shape.precision],
+                    device=self.device,
+                    mask=mask,
+                    grad=shape.direction == "backward",
+                    mechanism=module,
+                    backend=self.recipe.model.attention.backend,
+                )
+                found.append(
+                    {"mechanism": name, "length": shape.length, "backend": backend, "reason": reason}
+                )
+        return found
 
 
-def _step(call: Callable[..., Tensor], inputs: list[Tensor], grad: Tensor, backward: bool) -> None:
-    if not backward:
+_BANDED = ("window", "dilated", "longformer", "bigbird")
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Causal | None, module: Mechanism, backend: str) -> Tensor:
+    return attend(q, k, v, mask, mechanism=module, backend=backend)
+
+
+def _step(call: Attend, inputs: list[Tensor], grad: Tensor | None) -> None:
+    if grad is None:
         with torch.no_grad():
             call(*inputs)
         return
     torch.autograd.grad(call(*inputs), inputs, grad)
 
 
-def measure(
-    *,
-    tokens: int,
-    heads: int,
-    head_width: int,
-    lengths: list[int],
-    causal: bool,
-    mechanism: str,
-    backend: str,
-    precisions: list[str],
-    directions: list[str],
-    rounds: int,
-    warmup: int,
-    device: torch.device,
-    seed: int,
-) -> Iterator[tuple[dict[str, Any], list[Row]]]:
-    """For each precision, direction and length: a note on the backend chosen, and a row a case."""
-    types = {"float32": torch.float32, "bf16": torch.bfloat16}
-    named = cases(causal, mechanism, backend)
-    for precision in precisions:
-        for direction in directions:
-            for length in lengths:
-                torch.manual_seed(seed)
-                batch = max(1, tokens // length)
-                shape = batch, heads, length, head_width
-                backward = direction == "backward"
-                inputs = [
-                    torch.randn(shape, device=device, dtype=types[precision]).requires_grad_(backward)
-                    for _ in range(3)
-                ]
-                grad = torch.randn(shape, device=device, dtype=types[precision])
-                quadratic = batch * heads * length**2 * inputs[0].element_size()
-                run = {
-                    name: partial(_step, call, inputs, grad, backward)
-                    for name, call in named.items()
-                    if not (name == "plain formula" and quadratic > _QUADRATIC_LIMIT)
-                }
-                timed = interleave(run, rounds=rounds, warmup=warmup, device=device)
-                direct = min(t.low for name, t in timed.items() if name != "attn")
-                rows = [
-                    Row(
-                        name,
-                        precision,
-                        direction,
-                        length,
-                        batch,
-                        1e3 * timing.median,
-                        timing.spread,
-                        peak_memory(run[name], device) / 2**20,
-                        timing.low / direct,
-                    )
-                    for name, timing in timed.items()
-                ]
-                chosen, reason = explain_choice(
-                    batch,
-                    heads,
-                    length,
-                    head_dim=head_width,
-                    dtype=types[precision],
-                    device=device,
-                    mask=Causal() if causal else None,
-                    grad=backward,
-                    mechanism=mechanism,
-                    backend=backend,
-                )
-                yield {"length": length, "backend": chosen, "reason": reason}, rows
+def _distance(call: Attend, inputs: list[Tensor], exact: Tensor | None) -> float | None:
+    """How far the first sequence's output is from the exact one, by root mean squares."""
+    if exact is None:
+        return None
+    with torch.no_grad():
+        found = call(*(x[:1] for x in inputs)).double()
+    return float((found - exact).square().mean().sqrt() / exact.square().mean().sqrt())
 
 
 def growth(rows: list[Row]) -> list[dict[str, Any]]:

@@ -5,17 +5,37 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from attncli import console
 from attncli.commands import bench_translation
-from attncli.errors import RecipeError
+from attncli.errors import RecipeError, RequirementError
 from attncli.recipe.loading import load_recipe
 
 
-def main(what: str, settings: list[str], *, out: Path | None = None) -> None:
-    """Run the bench recipe ``what`` and show, and with ``out`` write, its rows (.json or .csv)."""
+def main(
+    what: str,
+    settings: list[str],
+    *,
+    out: Path | None = None,
+    picture: Path | None = None,
+    earlier: Path | None = None,
+) -> None:
+    """Run the bench recipe ``what`` and show its rows.
+
+    ``out`` (.json or .csv) takes them, ``picture`` (.png, .svg or .pdf) draws them, and an ``earlier`` result
+    (.json) is compared with them; the last two are for attention.
+    """
+    if (picture or earlier) and what.removeprefix("bench/") != "attention":
+        option = "--picture" if picture else "--compare"
+        raise RecipeError(f"{option} belongs to attn bench attention", then="attn bench attention --help")
+    if picture and picture.suffix not in (".png", ".svg", ".pdf"):
+        raise RecipeError(f"--picture {picture}: the ending says the format, .png, .svg or .pdf")
+    if earlier and not earlier.exists():
+        what = f"--compare {earlier}: there is no such file"
+        raise RecipeError(what, then="attn bench attention --out FILE.json")
     if out and out.suffix not in (".json", ".csv"):
         raise RecipeError(
             f"--out {out}: the ending says the format, .json or .csv", then=f"attn bench {what}"
@@ -32,6 +52,13 @@ def main(what: str, settings: list[str], *, out: Path | None = None) -> None:
     if out:
         _write(report, out)
         console.say(f"written: {out}")
+    if picture:
+        from attncli.reports.growth import draw_growth
+
+        draw_growth(report["rows"], picture)
+        console.say(f"written: {picture}")
+    if earlier:
+        _compare(report, earlier)
 
 
 def _device(settings: Any) -> Any:
@@ -106,82 +133,102 @@ def _train(recipe: Any, device: Any) -> dict[str, Any]:
 
 
 def _attention(recipe: Any, device: Any) -> dict[str, Any]:
-    import torch
-
     from attncli.bench import attention
     from attncli.training import describe_device
 
-    torch.manual_seed(recipe.train.seed)
-    shapes, core, settings = recipe.data, recipe.model.attention, recipe.train
-    rows, notes = [], []
-    total = len(settings.precisions) * len(settings.directions) * len(shapes.lengths)
-    with console.Progress("shapes", total=total) as bar:
-        for note, measured in attention.measure(
-            tokens=shapes.tokens,
-            heads=core.heads or 8,
-            head_width=recipe.model.head_width,
-            lengths=shapes.lengths,
-            causal=shapes.causal,
-            mechanism=core.mechanism,
-            backend=core.backend,
-            precisions=settings.precisions,
-            directions=settings.directions,
-            rounds=recipe.evaluate.rounds,
-            warmup=recipe.evaluate.warmup,
-            device=device,
-            seed=settings.seed,
-        ):
+    bench = attention.Bench(recipe, device)
+    console.say(f"device: {describe_device(device)}")
+    rows = []
+    with console.Progress("shapes", total=len(bench.shapes())) as bar:
+        for shape, measured in bench.measure():
             rows += measured
-            notes.append(note)
-            bar.advance(1, length=note["length"])
+            bar.advance(1, length=shape.length)
+    for text in bench.left_out:
+        console.say(f"left out: {text}")
     fits = attention.growth(rows)
+    choices = bench.backends()
     if not console.json_mode():
-        columns = [
-            "length",
-            "precision",
-            "direction",
-            "case",
-            "ms",
-            "spread",
-            "peak MiB",
-            "times the best direct",
-        ]
-        shown = [
-            (
-                row.length,
-                row.precision,
-                row.direction,
-                row.case,
-                f"{row.milliseconds:.2f}",
-                f"{100 * row.spread:.0f} %",
-                f"{row.peak_mib:,.0f}",
-                f"{row.ratio:.2f}",
-            )
-            for row in rows
-        ]
-        console.table(columns, shown, right=["length", *columns[4:]])
-        columns = ["case", "precision", "direction", "time grows as", "memory grows as"]
-        shown = [
-            (
-                f["case"],
-                f["precision"],
-                f["direction"],
-                f"T^{f['time_exponent']:.2f}",
-                f"T^{f['memory_exponent']:.2f}",
-            )
-            for f in fits
-        ]
-        if shown:
-            console.table(columns, shown)
-        chosen = ", ".join(f"{note['length']}: {note['backend']}" for note in notes)
-        console.result(f"backend chosen by length: {chosen}")
+        _show_attention(rows, fits, choices)
     return {
         "bench": "attention",
         "device": describe_device(device),
         "rows": attention.as_json(rows),
         "growth": fits,
-        "choices": notes,
+        "choices": choices,
+        "left_out": bench.left_out,
     }
+
+
+def _show_attention(rows: list[Any], fits: list[dict[str, Any]], choices: list[dict[str, Any]]) -> None:
+    columns = [
+        "length", "precision", "direction", "case", "ms", "spread", "peak MiB", "times the best direct",
+        "GFLOP", "share of rate", "error",
+    ]  # fmt: skip
+    shown = [
+        (
+            row.length,
+            row.precision,
+            row.direction,
+            row.case,
+            f"{row.milliseconds:.2f}",
+            f"{100 * row.spread:.0f} %",
+            f"{row.peak_mib:,.0f}",
+            f"{row.ratio:.2f}",
+            "" if row.gigaflop is None else f"{row.gigaflop:.2f}",
+            "" if row.share is None else f"{100 * row.share:.0f} %",
+            "" if row.error is None else f"{row.error:.1e}",
+        )
+        for row in rows
+    ]
+    console.table(columns, shown, right=["length", *columns[4:]])
+    columns = ["case", "precision", "direction", "time grows as", "memory grows as"]
+    shown = [
+        (
+            f["case"],
+            f["precision"],
+            f["direction"],
+            f"T^{f['time_exponent']:.2f}",
+            f"T^{f['memory_exponent']:.2f}",
+        )
+        for f in fits
+    ]
+    if shown:
+        console.table(columns, shown)
+    for name in dict.fromkeys(choice["mechanism"] for choice in choices):
+        mine = [choice for choice in choices if choice["mechanism"] == name]
+        text = ", ".join(f"{choice['length']}: {choice['backend']}" for choice in mine)
+        console.result(f"backend of {name} by length: {text}")
+
+
+def _compare(report: dict[str, Any], earlier: Path) -> None:
+    """Show what changed since ``earlier``; a case that has become slower is a RequirementError."""
+    from attncli.bench.compare import compare
+
+    changes = compare(_earlier(report, earlier), report["rows"])
+    if not changes:
+        raise RecipeError(f"--compare {earlier}: it has no row of the same case and shape")
+    columns = ["case", "rows", "time now / then", "noise", "verdict"]
+    shown = [(c.case, c.rows, f"{c.ratio:.2f}", f"{100 * c.noise:.0f} %", c.verdict) for c in changes]
+    if not console.json_mode():
+        console.table(columns, shown, right=columns[1:4], title=f"since {earlier}")
+    console.document({"changes": [asdict(c) for c in changes]})
+    slower = [c.case for c in changes if c.verdict == "slower"]
+    if slower:
+        raise RequirementError(f"slower than {earlier}: {', '.join(slower)}")
+
+
+def _earlier(report: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        rows = found["rows"]
+        if found["bench"] != report["bench"] or not all("ratio" in row for row in rows):
+            raise KeyError("bench")
+    except OSError as error:
+        raise RecipeError(f"--compare {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        what = f"--compare {path}: this is no JSON result of attn bench {report['bench']}"
+        raise RecipeError(what, then=f"attn bench {report['bench']} --out {path.stem}.json") from None
+    return rows
 
 
 def _write(report: dict[str, Any], out: Path) -> None:

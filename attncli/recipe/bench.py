@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from attncli.recipe.mechanisms import MechanismName
 from attncli.recipe.pretrain import LanguageModel, PretrainTrain
 from attncli.recipe.sections import AttentionSection, Recipe, Rule, Section
 from attncli.recipe.translate import Search, TransformerModel, TranslateTrain
@@ -39,8 +40,11 @@ class BenchTrainRecipe(Recipe):
 
 
 class BenchShapes(Section):
-    """``data`` of bench attention: the shapes."""
+    """``data`` of bench attention: the mechanisms and the shapes."""
 
+    mechanisms: list[MechanismName | Literal["all"]] = Field([])
+    """Mechanisms side by side, or all; empty is model.attention.mechanism alone. Options that
+    model.attention gives go to each mechanism that takes them."""
     tokens: int = Field(4096, ge=1)
     """Tokens in one call: so many sequences at once as make them up, one at least."""
     lengths: list[int] = Field([128, 256, 512, 1024, 2048, 4096], min_length=1)
@@ -49,12 +53,20 @@ class BenchShapes(Section):
     """Whether a token sees only those before it."""
 
 
+class BenchAttention(AttentionSection):
+    """``model.attention`` of bench attention."""
+
+    def cross_checks(self) -> list[Rule]:
+        """Head counts; options may belong to any of the mechanisms that are timed."""
+        return [rule for rule in super().cross_checks() if "mechanism" not in rule[0]]
+
+
 class BenchHeads(Section):
     """``model`` of bench attention."""
 
     head_width: int = Field(64, ge=1)
     """Width of a head."""
-    attention: AttentionSection = AttentionSection(heads=8, position="none")
+    attention: BenchAttention = BenchAttention(heads=8, position="none")
 
 
 class BenchMachine(Section):
@@ -77,13 +89,21 @@ class BenchDevice(BenchMachine):
     """forward alone without gradients; backward is forward and backward together."""
 
 
+class BenchAttentionEvaluate(BenchEvaluate):
+    """``evaluate`` of bench attention."""
+
+    seconds: float = Field(10.0, gt=0)
+    """Time for one shape, all cases together: where the rounds would take longer there are fewer, three at
+    least."""
+
+
 class BenchAttentionRecipe(Recipe):
-    """A recipe of ``attn bench attention``: the core's choice beside every backend called directly."""
+    """A recipe of ``attn bench attention``: mechanisms beside each other and beside direct calls."""
 
     data: BenchShapes = BenchShapes()
     model: BenchHeads = BenchHeads()
     train: BenchDevice = BenchDevice()
-    evaluate: BenchEvaluate = BenchEvaluate()
+    evaluate: BenchAttentionEvaluate = BenchAttentionEvaluate()
 
 
 class BenchLengths(Section):

@@ -2,12 +2,15 @@
 
 import importlib.util
 import json
+from random import Random
 
 import pytest
 import torch
 
+from attncli.attention import MECHANISMS
 from attncli.bench import timing
 from attncli.bench.attention import Row, growth
+from attncli.bench.compare import compare
 from attncli.bench.memory import peak_memory
 from attncli.bench.rates import matmul_rate
 from attncli.bench.timing import Timing, interleave
@@ -114,14 +117,99 @@ def test_bench_train_command(capfd, tmp_path):
     assert len(out.read_text().splitlines()) == 1 + len(report["rows"])
 
 
-def test_bench_attention_command(capfd):
-    settings = ["data.lengths=[16,32]", "data.tokens=32", "model.attention.heads=2", "evaluate.rounds=2"]
+TOY_ATTENTION = [
+    "data.mechanisms=[scaled_dot,longformer,linear]",
+    "data.lengths=[1024,2048]",
+    "data.tokens=1024",
+    "model.attention.heads=1",
+    "model.attention.window=8",
+    "model.head_width=8",
+    "train.directions=[forward]",
+    "evaluate.rounds=3",
+]
+
+
+def test_bench_attention_command(capfd, tmp_path):
+    out, picture = tmp_path / "a.json", tmp_path / "a.png"
+    assert run_program(["bench", "attention", *TOY_ATTENTION, "--json", "--out", str(out)]) == 0
+    report = json.loads(capfd.readouterr().out)
+    assert json.loads(out.read_text())["rows"] == report["rows"]
+    rows = {(row["case"], row["length"]): row for row in report["rows"]}
+    assert len(rows) == 2 * 5
+    assert all(row["peak_mib"] > 0 for row in rows.values())
+    exact, approximate = rows["attn scaled_dot", 1024], rows["attn linear", 1024]
+    assert exact["error"] < 1e-5 < 0.01 < approximate["error"]
+    assert exact["gigaflop"] == pytest.approx(4 * 1024**2 * 8 / 1e9)
+    assert approximate["gigaflop"] == pytest.approx(2 * 2 * 1024 * 8 * 9 / 1e9)
+    fits = {fit["case"]: fit for fit in report["growth"]}
+    assert fits["attn longformer"]["memory_exponent"] < 1.2 < fits["plain formula"]["memory_exponent"]
+    assert {"mechanism": "linear", "length": 2048}.items() <= report["choices"][-1].items()
+
+    assert run_program(["bench", "attention", *TOY_ATTENTION, "--picture", str(picture)]) == 0
+    shown = capfd.readouterr().out
+    assert "backend of longformer by length: 1024: blocks" in shown
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_cannot_be_timed_is_left_out_and_said(capfd):
+    settings = [*TOY_ATTENTION[1:], "data.mechanisms=[all]", "data.lengths=[16]", "data.causal=true"]
+    settings.remove("model.attention.window=8")
     assert run_program(["bench", "attention", *settings, "--json"]) == 0
     report = json.loads(capfd.readouterr().out)
-    assert len(report["rows"]) == 2 * 2 * 3
-    assert all(row["peak_mib"] > 0 for row in report["rows"])
-    assert run_program(["bench", "attention", *settings]) == 0
-    assert "backend chosen" in capfd.readouterr().out
+    assert report["left_out"] == [f"{name}: it has no causal form" for name in ("linformer", "nystrom")]
+    assert len(report["rows"]) == len(MECHANISMS) - 2 + 2
+
+
+def _rows(seed, slower=1.0, spread=0.1, count=12):
+    """Two cases at several shapes, times off by noise of the size of the spread."""
+    random = Random(seed)
+    return [
+        {
+            "case": case,
+            "precision": "float32",
+            "direction": "forward",
+            "length": 128 * number,
+            "batch": 1,
+            "spread": spread * random.uniform(0.5, 1.5),
+            "ratio": random.gauss(1, spread / 3) * (slower if case == "attn window" else 1),
+        }
+        for case in ("attn window", "attn linear")
+        for number in range(1, count + 1)
+    ]
+
+
+@pytest.mark.parametrize("spread", [0.02, 0.15, 0.4])
+def test_a_slow_down_is_flagged_and_noise_is_not(spread):
+    found = []
+    for seed in range(40):
+        changes = compare(_rows(seed, 1.0, spread), _rows(-seed - 1, 1.3, spread))
+        found.append({change.case: change.verdict for change in changes})
+    assert sum(verdicts["attn window"] == "slower" for verdicts in found) >= 38
+    assert sum(verdicts["attn linear"] == "the same" for verdicts in found) >= 38
+
+
+def test_compare_takes_an_earlier_result(capfd, tmp_path, monkeypatch):
+    out = tmp_path / "before.json"
+    base = ["bench", "attention", *TOY_ATTENTION]
+    assert run_program([*base, "--out", str(out)]) == 0
+    report = json.loads(out.read_text())
+    for row in report["rows"]:
+        if row["case"] == "attn longformer":
+            row["ratio"] /= 20
+            row["spread"] = 0.1
+    out.write_text(json.dumps(report))
+    assert run_program([*base, "--compare", str(out)]) == 6
+    found = capfd.readouterr()
+    assert "slower than" in found.err
+    assert "attn longformer" in found.err.split("slower than")[1]
+    for wrong, said in (
+        ("nothing.json", "no such file"),
+        (__file__, "no JSON result of attn bench attention"),
+    ):
+        assert run_program([*base, "--compare", wrong]) == 2
+        assert said in capfd.readouterr().err
+    assert run_program(["bench", "train", "--picture", "x.png"]) == 2
+    assert "belongs to attn bench attention" in capfd.readouterr().err
 
 
 def test_bench_mistakes(capfd):

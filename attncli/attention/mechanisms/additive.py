@@ -17,6 +17,8 @@ class Additive(Mechanism):
     """A one-layer net of head width scores each pair; a head has ``query``, ``key`` [D, D], ``score`` [D]."""
 
     name = "additive"
+    time = "O(T^2 D), with a tanh for each feature of each pair"
+    use = "alignment of two sequences as first published; a score that no product gives"
     fusable = False
     support = Support(relative=False, backends=("reference", "chunked"))
 

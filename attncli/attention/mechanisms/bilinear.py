@@ -16,6 +16,7 @@ class Bilinear(Mechanism):
     """A product after the queries pass through ``weight`` [H, D, D], which starts as identity / sqrt(D)."""
 
     name = "bilinear"
+    use = "queries and keys of different spaces; Luong's general"
 
     def __init__(self, *, heads: int, kv_heads: int, head_dim: int) -> None:
         super().__init__(heads=heads, kv_heads=kv_heads, head_dim=head_dim)

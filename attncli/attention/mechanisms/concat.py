@@ -17,6 +17,8 @@ class Concat(Mechanism):
     """One hidden layer over query and key: a head has ``hidden`` [D, 2 D] and ``score`` [D], no biases."""
 
     name = "concat"
+    time = "O(T^2 D), with a tanh for each feature of each pair"
+    use = "alignment of two sequences, beside additive: the same score by one matrix"
     fusable = False
     support = Support(relative=False, backends=("reference", "chunked"))
 

@@ -22,6 +22,7 @@ class Cosine(Mechanism):
     """Products of unit queries and keys, times ``exp(log_scale)`` [H], which starts at 10."""
 
     name = "cosine"
+    use = "deep or wide models whose scores grow too large"
 
     def __init__(self, *, heads: int, kv_heads: int, head_dim: int) -> None:
         super().__init__(heads=heads, kv_heads=kv_heads, head_dim=head_dim)

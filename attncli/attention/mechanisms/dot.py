@@ -13,3 +13,4 @@ class Dot(Mechanism):
     """Products, unscaled."""
 
     name = "dot"
+    use = "narrow heads, or scores scaled elsewhere; Luong's dot"

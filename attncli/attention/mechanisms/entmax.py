@@ -24,6 +24,8 @@ class Entmax15(ScaledDot):
     """Scaled dot products, normalised by 1.5-entmax."""
 
     name = "entmax15"
+    time = "O(T^2 (D + log T))"
+    use = "between softmax and sparsemax: exact zeros, kinder gradients"
     fusable = False
     support = Support(backends=("reference", "chunked"))
 
@@ -54,6 +56,8 @@ class Entmax(ScaledDot):
     """Scaled dot products, normalised by entmax; alpha = 1 + sigmoid(``shape`` [H]) starts at 1.5."""
 
     name = "entmax"
+    time = "O(T^2 D), with a search for each row"
+    use = "to let each head learn how sparse it is"
     fusable = False
     support = Support(backends=("reference", "chunked"))
 

@@ -18,6 +18,7 @@ class Sigmoid(ScaledDot):
     """Scaled dot products through a sigmoid; a row's weights add up to about one where it starts."""
 
     name = "sigmoid"
+    use = "when tokens should not compete for attention"
     fusable = False
     support = Support(backends=("reference", "chunked"))
 

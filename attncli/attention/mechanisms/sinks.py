@@ -22,6 +22,7 @@ class Sinks(ScaledDot):
     """Scaled dot products; ``sink`` [H] is each head's score of nothing and starts at 0."""
 
     name = "sinks"
+    use = "streaming and low-bit models, whose heads need somewhere to look when nothing fits"
     fusable = False
     support = Support(backends=("reference", "chunked"))
 

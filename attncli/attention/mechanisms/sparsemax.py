@@ -18,6 +18,8 @@ class Sparsemax(ScaledDot):
     """Scaled dot products, normalised by sparsemax."""
 
     name = "sparsemax"
+    time = "O(T^2 (D + log T))"
+    use = "weights that are exactly zero, to read; some gradient is lost"
     fusable = False
     support = Support(backends=("reference", "chunked"))
 

@@ -21,6 +21,8 @@ class TalkingHeads(ScaledDot):
     """
 
     name = "talking_heads"
+    time = "O(T^2 (D + H)), H heads"
+    use = "few, narrow heads that should share what they find"
     fusable = False
     mixes = True
     support = Support(relative=False, backends=("reference", "chunked"))

@@ -17,6 +17,7 @@ class TopK(Mechanism):
     """Scaled dot product over the ``topk`` best keys; keys level with the last one are kept too."""
 
     name = "topk"
+    use = "when few keys should count for each query; the scores still cost T^2"
     fusable = False
     support = Support(backends=("reference", "chunked"))
 

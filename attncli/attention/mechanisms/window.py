@@ -16,6 +16,8 @@ class SlidingWindow(ScaledDot):
     """Scaled dot product under a :class:`Window` rule; backends cut the band into blocks."""
 
     name = "window"
+    time = "O(T window D)"
+    use = "long sequences whose context is near; stacked layers widen the view"
     support = Support(cross=False)
 
     def __init__(self, *, heads: int, kv_heads: int, head_dim: int, window: int = 64) -> None:

@@ -1,0 +1,65 @@
+"""The picture of a benchmark of attention: time and memory over the length, a line a case."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from attncli.training.files import disk_errors
+
+
+def draw_growth(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw time and peak memory of one sequence over its length, both logarithmic, into ``path`` (a picture).
+
+    A row of panels for each precision and direction; dashed lines are direct calls, not the core's.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    groups = list(dict.fromkeys((row["precision"], row["direction"]) for row in rows))
+    cases = list(dict.fromkeys(row["case"] for row in rows))
+    figure = Figure(figsize=(13, 4.2 * len(groups)), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(groups), 2, squeeze=False)
+    styles = _styles(cases)
+    for (precision, direction), (time, memory) in zip(groups, panels, strict=True):
+        for axis, field, unit in ((time, "milliseconds", "ms"), (memory, "peak_mib", "MiB")):
+            for case in cases:
+                key = case, precision, direction
+                mine = [r for r in rows if (r["case"], r["precision"], r["direction"]) == key]
+                if mine:
+                    x = [r["length"] for r in mine]
+                    axis.plot(x, [r[field] / r["batch"] for r in mine], label=case, ms=3.5, **styles[case])
+            axis.set(xscale="log", yscale="log", xlabel="tokens", ylabel=f"{unit} for a sequence")
+            axis.set_xscale("log", base=2)
+            lengths = sorted({r["length"] for r in rows})
+            axis.set_xticks(lengths, [f"{n:,}" for n in lengths])
+            axis.grid(alpha=0.25)
+            axis.set_title(f"{_TITLES[unit]}, {precision}, {_DIRECTIONS[direction]}")
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
+    with disk_errors(str(path)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+
+
+_TITLES = {"ms": "time", "MiB": "peak memory"}
+_DIRECTIONS = {"forward": "forward", "backward": "forward and backward"}
+_MARKS = "osD^vP"
+
+
+def _styles(cases: list[str]) -> dict[str, dict[str, Any]]:
+    """A colour and mark for each case; direct calls are grey and dashed."""
+    from matplotlib import colormaps
+
+    colours = colormaps["tab10"].colors
+    styles: dict[str, dict[str, Any]] = {}
+    number = 0
+    for case in cases:
+        if case.startswith("attn "):
+            mark = _MARKS[number // len(colours) % len(_MARKS)]
+            styles[case] = {"color": colours[number % len(colours)], "marker": mark}
+            number += 1
+        else:
+            styles[case] = {"color": "0.45", "ls": "--" if "formula" in case else ":", "marker": "x"}
+    return styles
