@@ -94,8 +94,13 @@ def _mechanism(name: str) -> dict[str, str]:
         "does not support": _marks(kind),
         "backends": ", ".join(kind.support.backends) or "none: it computes itself",
         "use": kind.use,
-        "change": f"attn pretrain {'gpt' if kind.support.causal else 'bert'} model.attention.mechanism={name}",
+        "change": f"attn pretrain {_trained(kind)} model.attention.mechanism={name}",
     }
+
+
+def _trained(kind: Any) -> str:
+    """A recipe that can train it."""
+    return "gpt" if kind.support.causal else "bert"
 
 
 def _position(name: str) -> dict[str, str]:
@@ -103,7 +108,7 @@ def _position(name: str) -> dict[str, str]:
     return {
         "name": f"position {name}",
         "text": _docs(kind),
-        "change": f"attn pretrain bert model.attention.position={name}",
+        "change": f"attn pretrain {_trained(kind)} model.attention.mechanism={name}",
     }
 
 
