@@ -349,7 +349,9 @@ def export(
 
 @app.command()
 def bench(
-    what: Annotated[str, typer.Argument(metavar="train|attention|translate|decode", help="What is timed.")],
+    what: Annotated[
+        str, typer.Argument(metavar="attention|quality|train|translate|decode", help="What is measured.")
+    ],
     settings: Settings = None,
     out: Out = None,
     picture: Annotated[

@@ -356,6 +356,12 @@ def simplify(mask: Mask | None, queries: int, keys: int) -> Mask | None:
     return found
 
 
+def only_distance(mask: Mask | None) -> bool:
+    """Whether nothing but the distance of query and key decides."""
+    rules = mask.rules if isinstance(mask, All) else (mask,)
+    return all(isinstance(r, Causal) or (isinstance(r, Window) and r.places is None) for r in rules)
+
+
 def _allows_all(rule: Mask, queries: int, keys: int) -> bool:
     if isinstance(rule, Causal):
         return queries == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from attncli import console
-from attncli.commands import bench_translation
+from attncli.commands import bench_quality, bench_translation
 from attncli.errors import RecipeError, RequirementError
 from attncli.recipe.loading import load_recipe
 
@@ -46,6 +46,7 @@ def main(
         "BenchAttentionRecipe": _attention,
         "BenchDecodeRecipe": bench_translation.decode,
         "BenchTranslateRecipe": bench_translation.translate,
+        "BenchQualityRecipe": bench_quality.quality,
     }[type(loaded.recipe).__name__]
     report = run(loaded.recipe, _device(loaded.recipe.train))
     console.document(report)

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from attncli.recipe.mechanisms import MechanismName
-from attncli.recipe.pretrain import LanguageModel, PretrainTrain
+from attncli.recipe.pretrain import LanguageModel, Objective, PretrainTrain, TextData, TextTokenizer
 from attncli.recipe.sections import AttentionSection, Recipe, Rule, Section
 from attncli.recipe.translate import Search, TransformerModel, TranslateTrain
 
@@ -196,3 +196,66 @@ class BenchTranslateRecipe(Recipe):
             for key, room in rooms.items()
             if most > room
         ]
+
+
+class BenchProbes(TextData):
+    """``data`` of bench quality: which mechanisms learn what; the text is that of probe masked."""
+
+    mechanisms: list[MechanismName | Literal["all"]] = Field(["scaled_dot"], min_length=1)
+    """Mechanisms side by side, or all. Options that model.attention gives go to each that takes them."""
+    probes: list[Literal["copy", "recall", "sorting", "listops", "masked"]] = Field(
+        ["copy", "recall", "sorting", "listops"], min_length=1
+    )
+    """Tasks: copy a row, recall what went with a key, sort, evaluate nested lists; or masked words of
+    data.source."""
+
+
+class BenchQualityModel(LanguageModel):
+    """``model`` of bench quality."""
+
+    family: Literal["bert"] = "bert"  # type: ignore[assignment]
+    """Encoders, which every mechanism can be part of."""
+    attention: BenchAttention = BenchAttention(heads=4)
+
+
+class BenchQualityTrain(BenchMachine):
+    """``train`` of bench quality."""
+
+    seconds: float = Field(20.0, gt=0)
+    """Time of training for each mechanism and probe; drawing examples does not count."""
+    batch: int = Field(64, ge=1)
+    """Rows in one update."""
+    learning_rate: float = Field(2e-3, gt=0)
+    """At its peak, after a twentieth of the time; it falls to nothing at the end."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Decoupled weight decay, on matrices only."""
+    objective: Objective = Objective(sentences="none", packing="full")
+    """Of probe masked."""
+
+
+class BenchQualityEvaluate(Section):
+    """``evaluate`` of bench quality."""
+
+    examples: int = Field(1024, ge=1)
+    """Rows measured at the end."""
+
+
+class BenchQualityRecipe(Recipe):
+    """A recipe of ``attn bench quality``: mechanisms trained for the same time on the same tasks."""
+
+    data: BenchProbes = BenchProbes()
+    tokenizer: TextTokenizer = TextTokenizer()
+    model: BenchQualityModel = BenchQualityModel()
+    train: BenchQualityTrain = BenchQualityTrain()
+    evaluate: BenchQualityEvaluate = BenchQualityEvaluate()
+
+    def cross_checks(self) -> list[Rule]:
+        """Probes have room; masked words are masked words."""
+        wrong: list[Rule] = []
+        if self.model.length < 16 and self.data.probes != ["masked"]:
+            wrong.append(
+                (("model.length",), f"{self.model.length} tokens are too few for a probe: 16 at least")
+            )
+        if self.train.objective.kind != "mlm":
+            wrong.append((("train.objective.kind",), "encoders predict masked tokens: it must be mlm"))
+        return wrong

@@ -32,6 +32,7 @@ SCHEMAS: dict[str, dict[str, tuple[str, str]]] = {
         "attention": ("attncli.recipe.bench", "BenchAttentionRecipe"),
         "decode": ("attncli.recipe.bench", "BenchDecodeRecipe"),
         "translate": ("attncli.recipe.bench", "BenchTranslateRecipe"),
+        "quality": ("attncli.recipe.bench", "BenchQualityRecipe"),
     },
 }
 """Command to its kinds of recipe, each with the module and class that describe it; imported when asked for.

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from attncli.attention.backends.base import Call
-from attncli.attention.masks import DENSE_LIMIT, to_additive
+from attncli.attention.backends.fused import band_of
+from attncli.attention.masks import DENSE_LIMIT, only_distance, to_additive
 
 CHUNK_BYTES = 2**20
 """Weights of one chunk, for each thread: what a core's own cache holds."""
@@ -42,7 +43,7 @@ class Plan:
         batch, heads, queries, keys = call.sizes
         limit, band = budget(call), band_width(call, queries, keys)
         if band * 2 < keys:
-            r = min(queries, max(32, band // 2))
+            r = min(queries, max(32, band // 4))
             width = min(keys, r + band)
         else:
             r, width = queries, keys
@@ -76,7 +77,9 @@ class Masking:
         self.whole: tuple[Tensor, Tensor | None] | None = None
         self.triangle: Tensor | None = None
         device, dtype = call.q.device, call.q.dtype
-        if call.mask is None or call.causal_only:
+        self.banded = only_distance(call.mask) and band_of(call.mask, queries, keys) is not None
+        self.terms: dict[tuple[int, int, int], tuple[Tensor, Tensor | None]] = {}
+        if call.mask is None or call.causal_only or self.banded:
             return
         if call.mask.dense_size(batch, heads, queries, keys, device) <= DENSE_LIMIT:
             self.whole = call.mask.additive(batch, heads, queries, keys, device, dtype)
@@ -92,6 +95,13 @@ class Masking:
                 full = torch.full((count, count), -torch.inf, dtype=call.q.dtype, device=call.q.device)
                 self.triangle = full.triu_(1)[None, None]
             return self.triangle[:, :, :count, :count], None, cols.stop - cols.start - count
+        if self.banded:  # the same for all chunks that lie alike to their keys
+            lie = count, cols.stop - cols.start, at.start + call.shift - cols.start
+            if lie not in self.terms:
+                one, device = slice(0, 1), call.q.device
+                found = call.mask.evaluate(one, one, slice(0, lie[0]), slice(0, lie[1]), lie[2], device)
+                self.terms[lie] = to_additive(found, call.q.dtype)
+            return *self.terms[lie], 0
         if self.whole is not None:
             term, empty = self.whole
             return cut(term, at, cols), None if empty is None else cut(empty, at, cols), 0
