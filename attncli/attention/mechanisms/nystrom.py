@@ -43,49 +43,74 @@ class Nystrom(Mechanism):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | None, bias: Any, dropout: float) -> Tensor:
         """Heads to heads, [B, H, T, D]."""
-        _, heads, length, width = q.shape
+        heads, length, width = q.shape[1:]
         wide = torch.promote_types(q.dtype, torch.float32)
         kind = v.dtype
         q, k, v = q.to(wide) * width**-0.5, expand_heads(k.to(wide), heads), expand_heads(v.to(wide), heads)
         keep = kept_keys(mask, self.name)
-        real = keep if keep is not None else torch.ones(1, length, dtype=torch.bool, device=q.device)
-        mean, used = self._means(real, wide)  # [B|1, 1, m, T], bool [B|1, 1, 1, m]
-        query, key = mean @ q, mean @ k  # [B, H, m, D]
-        to_landmarks = drop(_softmax(q @ key.transpose(-1, -2), used), dropout)  # [B, H, T, m]
-        exact = to_landmarks @ (mean @ v)
-        if bool((real.sum(1) <= self.landmarks).all()):
-            return self._blank(exact, real).to(kind)
-        inner = _softmax(query @ key.transpose(-1, -2), used) * used.transpose(-1, -2)  # [B, H, m, m]
-        to_keys = _softmax(query @ k.transpose(-1, -2), real[:, None, None]) * used.transpose(-1, -2)
-        out = to_landmarks @ (pseudo_inverse(inner) @ (to_keys @ v))
-        few = (real.sum(1) <= self.landmarks).view(-1, 1, 1, 1)
-        return self._blank(torch.where(few, exact, out), real).to(kind)
-
-    def _means(self, real: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Matrix of means over the stretches of real tokens, and which landmarks have any."""
-        count = real.sum(1, keepdim=True)  # [B|1, 1]
-        landmarks = count.clamp(max=self.landmarks)
-        rank = (real.cumsum(1) - 1).clamp(min=0)  # [B|1, T]
-        stretch = rank * landmarks // count.clamp(min=1)
-        numbers = torch.arange(min(self.landmarks, real.shape[1]), device=real.device)
-        member = (stretch.unsqueeze(1) == numbers.view(1, -1, 1)) & real.unsqueeze(1)  # [B|1, m, T]
-        member = member.to(dtype)
-        size = member.sum(-1, keepdim=True)
-        used = (numbers < landmarks).view(-1, 1, 1, len(numbers))
-        return (member / size.clamp(min=1)).unsqueeze(1), used
-
-    @staticmethod
-    def _blank(out: Tensor, real: Tensor) -> Tensor:
-        """Zeros where no key is real."""
-        return out.masked_fill(~real.any(1).view(-1, 1, 1, 1), 0)
+        landmarks = _Landmarks(keep, length, self.landmarks, q)
+        query, key = landmarks.means(q), landmarks.means(k)  # [B, H, m, D]
+        to_landmarks = drop(_softmax(q @ key.transpose(-1, -2), landmarks.used), dropout)  # [B, H, T, m]
+        if landmarks.all_exact:
+            out = to_landmarks @ landmarks.means(v)
+        else:
+            inner = landmarks.rows(_softmax(query @ key.transpose(-1, -2), landmarks.used))  # [B, H, m, m]
+            real = None if keep is None else keep[:, None, None]
+            to_keys = landmarks.rows(_softmax(query @ k.transpose(-1, -2), real))  # [B, H, m, T]
+            out = to_landmarks @ (pseudo_inverse(inner) @ (to_keys @ v))
+            if landmarks.some_exact is not None:
+                out = torch.where(landmarks.some_exact, to_landmarks @ landmarks.means(v), out)
+        if keep is not None:  # zeros where no key is real
+            out = out.masked_fill(~keep.any(1).view(-1, 1, 1, 1), 0)
+        return out.to(kind)
 
     def extra_repr(self) -> str:
         """Shown in the module's repr."""
         return f"landmarks={self.landmarks}"
 
 
-def _softmax(scores: Tensor, allowed: Tensor) -> Tensor:
+class _Landmarks:
+    """Stretches of equally many real tokens; fewer stretches than ``most`` where there are fewer tokens."""
+
+    def __init__(self, keep: Tensor | None, length: int, most: int, like: Tensor) -> None:
+        self.used: Tensor | None = None  # bool [B, 1, 1, m]: landmarks that stand for any token
+        self.some_exact: Tensor | None = None  # bool [B, 1, 1, 1]: a landmark for each token
+        self.matrix: Tensor | None = None  # [B|1, 1, m, T] of means
+        self.count = min(most, length)
+        if keep is None:
+            self.all_exact = length <= most
+            if length % self.count:
+                every = torch.ones(1, length, dtype=torch.bool, device=like.device)
+                self.matrix, _ = self._matrix(every, like.dtype)
+            return
+        few = keep.sum(1) <= most
+        self.all_exact, self.some_exact = bool(few.all()), few.view(-1, 1, 1, 1)
+        self.matrix, self.used = self._matrix(keep, like.dtype)
+
+    def _matrix(self, real: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        count = real.sum(1, keepdim=True)  # [B|1, 1]
+        landmarks = count.clamp(max=self.count)
+        rank = (real.cumsum(1) - 1).clamp(min=0)  # [B|1, T]
+        stretch = rank * landmarks // count.clamp(min=1)
+        numbers = torch.arange(self.count, device=real.device)
+        member = ((stretch.unsqueeze(1) == numbers.view(1, -1, 1)) & real.unsqueeze(1)).to(dtype)
+        size = member.sum(-1, keepdim=True)
+        used = (numbers < landmarks).view(-1, 1, 1, self.count)
+        return (member / size.clamp(min=1)).unsqueeze(1), used
+
+    def means(self, x: Tensor) -> Tensor:
+        """[B, H, T, D] to [B, H, m, D]."""
+        return x.unflatten(2, (self.count, -1)).mean(3) if self.matrix is None else self.matrix @ x
+
+    def rows(self, weights: Tensor) -> Tensor:
+        """Weights [B, H, m, .] without those of landmarks that stand for no token."""
+        return weights if self.used is None else weights * self.used.transpose(-1, -2)
+
+
+def _softmax(scores: Tensor, allowed: Tensor | None) -> Tensor:
     """Over what is allowed; a row without anything is zero."""
+    if allowed is None:
+        return torch.softmax(scores, -1)
     some = allowed.any(-1, keepdim=True)
     return torch.softmax(scores.masked_fill(~allowed & some, -torch.inf), -1) * some
 
