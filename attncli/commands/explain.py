@@ -108,7 +108,7 @@ def _position(name: str) -> dict[str, str]:
     return {
         "name": f"position {name}",
         "text": _docs(kind),
-        "change": f"attn pretrain {_trained(kind)} model.attention.mechanism={name}",
+        "change": f"attn pretrain bert model.attention.position={name}",
     }
 
 

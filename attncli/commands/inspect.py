@@ -26,7 +26,8 @@ def main(first: str, inputs: list[str], *, out: Path | None = None) -> None:
     import torch
 
     from attncli.attention import record
-    from attncli.reports.attention_map import draw_maps, head_figures
+    from attncli.reports.alignment import alignment_html
+    from attncli.reports.attention_map import draw_maps, head_figures, rollout
     from attncli.tasks.language_use import tokens_of
 
     task, _ = load_task(run, loaded, data=False)
@@ -41,12 +42,28 @@ def main(first: str, inputs: list[str], *, out: Path | None = None) -> None:
             task.model(tokens)
         maps = [(name, weights[0].float().cpu().numpy()) for name, weights in recorded.weights]
         path = out or run.path / "attention.png"
+        path = path.with_suffix(".png") if path.suffix == ".html" else path  # the page stands beside it
         if len(texts) > 1:
             path = path.with_name(f"{path.stem}-{number}{path.suffix}")
         path.parent.mkdir(parents=True, exist_ok=True)
         draw_maps(maps, names, path, title=text if len(text) < 100 else text[:97] + "...")
         heads = head_figures(maps)
-        found.append({"text": text, "tokens": names, "picture": str(path), "heads": [vars(h) for h in heads]})
+        page = path.with_suffix(".html")
+        said = [
+            [f"entropy {h.entropy:.2f} nats, span {h.span:.1f} tokens" for h in heads if h.layer == layer]
+            for layer in range(len(maps))
+        ]
+        html = alignment_html(maps, names, names, title=text, notes=said, rollout=rollout(maps))
+        page.write_text(html, encoding="utf-8")
+        found.append(
+            {
+                "text": text,
+                "tokens": names,
+                "picture": str(path),
+                "page": str(page),
+                "heads": [vars(h) for h in heads],
+            }
+        )
         rows = [
             (
                 head.layer + 1,
@@ -60,5 +77,5 @@ def main(first: str, inputs: list[str], *, out: Path | None = None) -> None:
         if not console.json_mode():
             columns = ["layer", "head", "entropy", "span", "strongest link"]
             console.table(columns, rows, title=text, right=columns[:4])
-            console.result(str(path))
+            console.result(f"{path}\n{page}")
     console.document({"run": str(run.path), "inputs": found})

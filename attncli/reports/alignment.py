@@ -89,8 +89,17 @@ def draw_alignment(
             aside.replace(path)
 
 
+_ROLLOUT = "Heads averaged, the residual stream counted as half, layers multiplied (Abnar and Zuidema 2020)."
+
+
 def alignment_html(
-    maps: Sequence[tuple[str, np.ndarray]], target: Sequence[str], source: Sequence[str], title: str = ""
+    maps: Sequence[tuple[str, np.ndarray]],
+    target: Sequence[str],
+    source: Sequence[str],
+    title: str = "",
+    *,
+    notes: Sequence[Sequence[str]] = (),
+    rollout: np.ndarray | None = None,
 ) -> str:
     """A page that shows any layer's and head's weights, their means, and each weight under the pointer.
 
@@ -101,15 +110,22 @@ def alignment_html(
         target: T tokens, down the side.
         source: S tokens, across the top.
         title: the heading.
+        notes: for each layer a line about each head.
+        rollout: of self attention, weights [T, T] through all layers.
     """
     layers = []
-    for name, weights in maps:
+    for index, (name, weights) in enumerate(maps):
         _check(weights[0], target, source)
         heads = [weights.mean(0), *weights] if len(weights) > 1 else [weights[0]]
-        layers.append({"name": name, "maps": [_thousandths(each) for each in heads]})
+        said = [_utf8(note) for note in notes[index]] if notes else []
+        said = ["", *said] if said and len(weights) > 1 else said
+        layers.append({"name": name, "maps": [_thousandths(each) for each in heads], "notes": said})
     if len(maps) > 1:
         mean = np.mean([weights.mean(0) for _, weights in maps], axis=0)
-        layers.insert(0, {"name": "mean of all layers", "maps": [_thousandths(mean)]})
+        layers.insert(0, {"name": "mean of all layers", "maps": [_thousandths(mean)], "notes": []})
+    if rollout is not None:
+        _check(rollout, target, source)
+        layers.append({"name": "rollout", "maps": [_thousandths(rollout)], "notes": [_ROLLOUT]})
     data = {"target": list(map(_utf8, target)), "source": list(map(_utf8, source)), "layers": layers}
     heading = escape(_utf8(title) or "Alignment")
     # In two steps, as the heading may hold anything, the second mark included.

@@ -29,14 +29,16 @@ th.on { background: #fde3d3 }
 <h1>@TITLE@</h1>
 <label>layer <select id="layer"></select></label>
 <label>head <select id="head"></select></label>
-<output id="told">Target tokens down, source tokens across; the darker, the more weight.</output>
+<output id="told">What looks is down the side, what is looked at across; darker is more weight.</output>
+<output id="note"></output>
 <div class="scroll"><table id="map"></table></div>
 <script type="application/json" id="data">@DATA@</script>
 <script>
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const layer = document.getElementById("layer"), head = document.getElementById("head");
-const told = document.getElementById("told"), map = document.getElementById("map");
+const told = document.getElementById("told"), note = document.getElementById("note");
+const map = document.getElementById("map");
 const top_ = [], side = [], cells = [];
 let weights = [];
 
@@ -78,7 +80,9 @@ function heads() {
 }
 
 function show() {
-  weights = data.layers[layer.selectedIndex].maps[head.selectedIndex];
+  const chosen = data.layers[layer.selectedIndex];
+  weights = chosen.maps[head.selectedIndex];
+  note.textContent = chosen.notes[head.selectedIndex] || "";
   cells.forEach((cell, place) => {
     cell.style.background = weights[place] ? `rgba(8, 64, 140, ${weights[place] / 1000})` : "";
   });

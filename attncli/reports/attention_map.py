@@ -33,6 +33,7 @@ def head_figures(maps: Maps) -> list[HeadFigures]:
     for layer, (_, weights) in enumerate(maps):
         distance = np.abs(np.arange(weights.shape[1])[:, None] - np.arange(weights.shape[2])[None, :])
         for head, w in enumerate(weights.astype(np.float64)):
+            w = np.clip(w, 0, None)  # some mechanisms have weights below zero
             entropy = float(-(w * np.log(np.clip(w, 1e-12, None))).sum(-1).mean())
             off = np.where(distance == 0, -1.0, w)
             query, key = np.unravel_index(int(off.argmax()), off.shape)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands_support import QUICK, runner, write_text
+from commands_support import QUICK, write_text
 
 from attncli.cli import run as run_program
 from attncli.commands import export
@@ -46,12 +46,6 @@ PRETRAIN = {
     "modernbert": ["model.layers=4", "model.local_window=3"],
     "modernbert-swiglu": ["model.activation=swiglu", "model.bias=true", "model.local_window=0"],
 }
-
-
-@pytest.fixture
-def attn(capfd, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    return runner(capfd)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands_support import runner
 
 from attncli.cli import run as run_program
 from attncli.recipe import catalogue
@@ -75,12 +74,6 @@ def write_questions(folder, **counts):
         told = {"version": "v2.0", "data": [{"title": "t", "paragraphs": paragraphs}]}
         (folder / f"{part}.json").write_text(json.dumps(told))
     return folder
-
-
-@pytest.fixture
-def attn(capfd, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    return runner(capfd)
 
 
 @pytest.fixture(scope="module")

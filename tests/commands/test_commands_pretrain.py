@@ -1,19 +1,14 @@
 """attn pretrain and what follows it, through the real entry."""
 
 import json
+import re
 
 import pytest
-from commands_support import QUICK, runner, write_text
+from commands_support import QUICK, write_text
 
 from attncli.recipe import catalogue
 
 RECIPES = [entry for entry in catalogue.shipped() if entry.command == "pretrain"]
-
-
-@pytest.fixture
-def attn(capfd, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    return runner(capfd)
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +224,13 @@ def test_inspect_draws_every_head(attn, bert, gpt, tmp_path):
         (found,) = ran.json["inputs"]
         assert len(found["heads"]) == 2
         assert (tmp_path / "maps.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+        page = (tmp_path / "maps.html").read_text()
+        assert found["page"] == str(tmp_path / "maps.html")
+        assert "rollout" in page
+        assert "entropy" in page
+        assert not re.findall(r"(?:src|href)=", page)  # nothing is fetched
+    assert attn("inspect", bert, "the cat", "--out", tmp_path / "x.html").code == 0
+    assert (tmp_path / "x.png").exists()
 
 
 def test_inspect_writes_where_a_causal_model_looks(attn, gpt):

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands_support import runner
 
 from attncli.cli import run as run_program
 from attncli.recipe import catalogue
@@ -43,12 +42,6 @@ def write_pairs(folder, **parts):
             text = "".join(" ".join(words) + "\n" for words in texts)
             (folder / f"{part}.{language}").write_text(text)
     return folder
-
-
-@pytest.fixture
-def attn(capfd, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    return runner(capfd)
 
 
 @pytest.fixture(scope="module")

@@ -169,7 +169,17 @@ def test_page_holds_every_map_and_the_means():
     both = (maps[0][1].mean(0) + maps[1][1].mean(0)) / 2
     assert np.allclose(np.array(data["layers"][0]["maps"][0]).reshape(7, 5) / 1000, both, atol=6e-4)
     alone = json.loads(Page(alignment_html([("cross", np.eye(3)[None])], "abc", "abc")).scripts[0])
-    assert alone["layers"] == [{"name": "cross", "maps": [[1000, 0, 0, 0, 1000, 0, 0, 0, 1000]]}]
+    assert alone["layers"] == [{"name": "cross", "maps": [[1000, 0, 0, 0, 1000, 0, 0, 0, 1000]], "notes": []}]
+
+
+def test_page_of_self_attention_has_notes_and_the_rollout():
+    own = np.stack([np.eye(3), np.full((3, 3), 1 / 3)])
+    page = Page(alignment_html([("1", own)], "abc", "abc", notes=[["first", "second"]], rollout=np.eye(3)))
+    layer, rollout = json.loads(page.scripts[0])["layers"]
+    assert layer["notes"] == ["", "first", "second"]  # the mean of the heads comes first
+    assert (rollout["name"], len(rollout["maps"])) == ("rollout", 1)
+    assert "Abnar" in rollout["notes"][0]
+    assert 'id="note"' in alignment_html([("1", own)], "abc", "abc")
 
 
 HOSTILE = [
