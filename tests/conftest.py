@@ -4,6 +4,8 @@ import os
 
 # Before torch is imported: pytest-xdist runs a process a core, and more threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# As the program sets it for itself; the profiler reads it once a process, whichever test uses it first.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 import pytest
 

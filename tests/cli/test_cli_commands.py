@@ -221,7 +221,7 @@ class TestRecipes:
         assert told.err.startswith("next: ")
         assert cli.run(["recipes", "list", "bench", "--json"]) == 0
         names = [entry["name"] for entry in json.loads(capsys.readouterr().out)["recipes"]]
-        assert names == ["bench/attention", "bench/decode", "bench/train", "bench/translate"]
+        assert names == ["bench/attention", "bench/decode", "bench/quality", "bench/train", "bench/translate"]
         assert cli.run(["recipes", "list", "pretran"]) == 2
         assert "did you mean pretrain" in capsys.readouterr().err
 

@@ -102,6 +102,7 @@ def test_help_lists_every_command():
         "inspect",
         "export",
         "bench",
+        "explain",
         "doctor",
         "recipes",
         "runs",
