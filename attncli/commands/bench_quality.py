@@ -10,8 +10,6 @@ from attncli import console
 
 def quality(recipe: Any, device: Any) -> dict[str, Any]:
     """Train every mechanism on every probe, and show how far each came."""
-    import torch
-
     from attncli.attention import MECHANISMS
     from attncli.bench import quality as bench
     from attncli.tasks.watch import Watch
@@ -45,7 +43,6 @@ def quality(recipe: Any, device: Any) -> dict[str, Any]:
                 row = bench.measure(recipe, mechanism, name, task, device, on_time)
                 rows.append(row)
                 console.say(f"{mechanism:14} {name:8} {row.metric} {row.value:.4f}  {row.steps:,} steps")
-    torch.set_grad_enabled(True)
     if not console.json_mode():
         _show(rows, list(tasks), tasks)
     return {"bench": "quality", "device": describe_device(device), "rows": [asdict(row) for row in rows]}

@@ -340,6 +340,18 @@ def test_linear_forms_agree_over_many_chunks(name, before, monkeypatch):
             assert (one - other).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("name", ["longformer", "bigbird"])
+def test_places_out_of_order_are_obeyed_after_a_call_in_order(name):
+    """The choice of blocks, which count places by their index, must not be kept for such a call."""
+    module = build_mechanism(name, heads=1, kv_heads=1, head_dim=8)
+    x = torch.randn(1, 1, 640, 8)
+    assert choose(prepare(module, x, x, x, None, None, 0.0)) == "blocks"
+    places = torch.arange(640).flip(0)[None]
+    call = prepare(module, x, x, x, None, None, 0.0, (places, places))
+    got = BACKENDS[choose(call)].run(call)
+    assert torch.allclose(got, BACKENDS["reference"].run(call), atol=1e-5)
+
+
 def test_long_sequences_take_the_linear_ways():
     x = torch.randn(1, 2, 2048, 16)
     for name, backend in (("linear", "linear"), ("longformer", "blocks"), ("bigbird", "blocks")):

@@ -172,7 +172,7 @@ def _exact_key(call: Call) -> tuple:
         *call.sizes, call.k.shape[1], call.q.shape[-1], call.v.shape[-1], call.q.dtype,
         None if mask is None else (mask.kind, _dense_size(call) <= DENSE_LIMIT),
         None if bias is None else (type(bias), call.bias_grad), call.dropout > 0, call.with_grad,
-        torch.get_num_threads(),
+        torch.get_num_threads(), call.places is None,
     )  # fmt: skip
 
 
