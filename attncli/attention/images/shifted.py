@@ -82,8 +82,9 @@ class ShiftedWindowAttention(ImageAttention):
             require(self.attention.mechanism, "pairs", "the masks of shifted windows")
         self._kept: dict[tuple[int, int, torch.device], Mask | None] = {}
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``x`` [B, H, W, C] to [B, H, W, C]."""
+    def forward(self, x: Tensor, mask: None = None, cache: None = None, positions: None = None) -> Tensor:
+        """``x`` [B, H, W, C] to the same. The rest is what a block of layers hands on: it must be None."""
+        self.only_grids(mask, cache, positions)
         batch, height, width, _ = x.shape
         w = self.window
         down, right = (self.shift if length > w else 0 for length in (height, width))
