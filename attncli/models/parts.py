@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from attncli.attention import MECHANISMS, Attention, build_position
+from attncli.attention.latent import turned_width
 from attncli.attention.table import options_of, require
 from attncli.layers import Block, FeedForward, LayerStack, TokenEmbeddings, build_norm
 from attncli.models.config import TransformerConfig
@@ -18,11 +19,12 @@ def _norm(config: TransformerConfig, width: int) -> nn.Module:
 
 
 def _position(config: TransformerConfig, width: int, **options) -> nn.Module | None:
+    part = config.kv_latent is not None and config.position.startswith("rotary")  # of each head is turned
     return build_position(
         config.position,
         width=width,
         heads=config.heads,
-        head_dim=config.head_dim,
+        head_dim=turned_width(config.head_dim) if part else config.head_dim,
         max_length=config.length,
         **options,
     )
@@ -98,6 +100,7 @@ def build_stack(config: TransformerConfig, *, causal: bool, cross: bool = False)
             context,
             heads=config.heads,
             kv_heads=config.kv_heads,
+            kv_latent=config.kv_latent,
             mechanism=mechanism,
             position=position,
             bias=config.bias,

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from attncli.attention.images.base import ImageAttention
 from attncli.attention.masks import Mask
 from attncli.attention.module import Attention
-from attncli.attention.positions.grid import RelativeGrid
+from attncli.attention.positions.window_grid import RelativeGrid
 from attncli.attention.table import require
 from attncli.errors import RecipeError
 
