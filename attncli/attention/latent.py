@@ -1,8 +1,8 @@
-"""Keys and values of all heads from one narrow vector a token: multi-head latent attention (MLA).
+"""Latent: keys and values of all heads come from one narrow vector for each token (MLA).
 
     c = RMSNorm(W_down x),  [k_h; v_h] = W_up,h c,  key of head h = [k_h; rotary(W_r x)]
 
-A cache holds ``c`` and the turned key, which all heads share: W + R numbers a token in the place of 2 K D.
+A cache holds ``c`` and the turned key, which all heads share: W + R numbers a token instead of 2 K D.
 Rotary positions cannot pass through W_up, so that a part of every head is set aside for them: its R turned
 channels are of the head's D, where DeepSeek-V2 adds them to it. Decoding with a cache moves W_up to the
 queries and to the output instead of applying it to every token that is held, where this is exact.

@@ -50,11 +50,12 @@ def build_embeddings(config: TransformerConfig, *, segments: int = 0) -> TokenEm
 def acting(config: TransformerConfig, *, causal: bool = False, cross: bool = False) -> str:
     """The mechanism that acts in a translating decoder: scaled dot where the chosen one has no meaning.
 
-    ``causal``: in self attention, which needs causal masks and a cache. ``cross``: between two sequences,
-    where places have no distance.
+    ``causal``: in self attention, which needs causal masks and a cache of several hypotheses. ``cross``:
+    between two sequences, where places have no distance.
     """
     support = MECHANISMS[config.mechanism].support
-    fits = (support.cross or not cross) and ((support.causal and support.cache) or not causal)
+    stepped = support.causal and support.cache and not support.order  # by several hypotheses
+    fits = (support.cross or not cross) and (stepped or not causal)
     fits = fits and (support.padding or not cross)
     return config.mechanism if fits else "scaled_dot"
 
