@@ -305,7 +305,26 @@ def test_padding_changes_nothing_and_keys_commute(t, pad, pair, seed):
     assert torch.allclose(turned, plain, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["dilated", "longformer", "bigbird"])
+@pytest.mark.parametrize("length", [35, 36, 300])
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+def test_a_dilated_window_folds_to_a_plain_one(length, dilation):
+    """Classes of unequal size, heads that share keys, other rules and dropout's gradient aside."""
+    module = build_mechanism("dilated", heads=4, kv_heads=2, head_dim=8, window=4, dilation=dilation)
+    q = torch.randn(2, 4, length, 8, requires_grad=True)
+    k, v = (torch.randn(2, 2, length, 8, requires_grad=True) for _ in range(2))
+    ids = torch.arange(length).div(20, rounding_mode="floor").repeat(2, 1)
+    keep = torch.rand(2, length) > 0.3
+    pattern = torch.rand(2, 4, length, length) > 0.5
+    for mask in (None, Causal(), Causal() & Padding(keep), Documents(ids) & Causal(), Dense(pattern)):
+        outs = [attend(q, k, v, mask, mechanism=module, backend=be) for be in ("blocks", "reference")]
+        assert (outs[0] - outs[1]).abs().max() < 1e-5
+        flow = torch.randn_like(outs[0])
+        grads = [torch.autograd.grad(out, (q, k, v), flow) for out in outs]
+        for one, other in zip(*grads, strict=True):
+            assert (one - other).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["longformer", "bigbird"])
 def test_blocks_hold_all_that_a_rule_allows(name):
     rule = make(name).rule
     assert isinstance(rule, Sparse)
