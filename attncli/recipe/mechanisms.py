@@ -22,7 +22,7 @@ TAKES: dict[str, tuple[str, ...]] = {
     "longformer": ("window", "global_tokens"),
     "bigbird": ("block", "global_blocks", "random_blocks"),
     "adaptive_span": ("span", "ramp"),
-    "lsh": ("buckets", "rounds"),
+    "lsh": ("buckets", "rounds", "length"),
     "performer": ("features",),
     "cosformer": ("length",),
     "linformer": ("rank", "length"),
