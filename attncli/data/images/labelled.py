@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,6 +164,10 @@ def unlabelled_images(paths: Sequence[Path | str], labels: Labels, form: Picture
     return ImageSet("input", pictures, labels.blank(len(paths)), [str(path) for path in paths])
 
 
+_LARGE = 1 << 14
+"""Pixels from which on pictures are decoded by several threads."""
+
+
 class _Labelled(NamedTuple):
     label: Any
 
@@ -242,7 +247,9 @@ class _Keeper:
             self.kept = False
             return ImageSet(raw.name, pictures, targets, places)
         self.left -= needed
-        kept = keep_decoded(pictures, self.cache, self.progress)
+        large = part.survey.sizes.prod(1).mean() >= _LARGE
+        threads = min(8, os.cpu_count() or 1) if large else 1
+        kept = keep_decoded(pictures, self.cache, self.progress, threads=threads)
         rest = self._unreadable(raw, kept.unreadable)
         if len(rest) < len(raw):
             targets, places = targets[rest], [places[at] for at in rest]
