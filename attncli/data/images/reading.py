@@ -45,8 +45,10 @@ def _known() -> tuple[str, ...]:
 FORMATS = _known()
 """What is decoded. None of them runs another program, and the ending of a name counts for nothing."""
 
-# The limit here is asked of every header; Pillow's own would only warn.
+# The limit here is asked of every header, where Pillow's own would only warn; what Pillow warns of in damaged
+# files is told by the error, if there is one.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class Unreadable(ValueError):
