@@ -39,8 +39,7 @@ def test_settings_are_those_of_the_recipe():
 
 
 def test_flip_and_shift_move_picture_and_mask_together():
-    image = noise(9, 7, 1)
-    image[image == 0] = 1
+    image = np.maximum(noise(9, 7, 1), 1)
     mask = image[..., 0]
     for seed in range(20):
         moved, moved_mask = flip(image, rng(seed), 0.5, mask)
