@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from pictures_support import class_folder, encode, noise
 
+from attncli.data.faults import Faults
 from attncli.data.images.keeping import decoded_bytes, keep_decoded
 from attncli.data.images.packed import pack
 from attncli.data.images.reading import Unreadable
@@ -57,7 +58,7 @@ def test_files_bytes_and_kept_pictures_are_the_same(tmp_path, look):
 def test_what_is_on_disk_is_sent_as_its_path(tmp_path):
     files, blobs = sources(tmp_path, 40, sizes=((64, 64),))
     rows = (Row(blobs.bytes_of(at), at % 2, None, f"row {at}", None) for at in range(40))
-    packed = pack(rows, None or _no_faults(), tmp_path / "cache", "key")
+    packed = pack(rows, Faults(), tmp_path / "cache", "key")
     kept = keep_decoded(files.seen(Look("rgb", (32, 32))), tmp_path / "cache").pictures
     ragged = keep_decoded(files.seen(Look("rgb", (32, 32), room=1.2)), tmp_path / "cache").pictures
     assert packed.labels[:3] == [0, 1, 0]
@@ -70,12 +71,6 @@ def test_what_is_on_disk_is_sent_as_its_path(tmp_path):
         few = kept.take(np.array([5, 6]))
         assert (few.many(np.array([1, 0]))[0] == kept.read(6)).all()
         assert (sent(few)[0].read(0) == kept.read(5)).all()
-
-
-def _no_faults():
-    from attncli.data.faults import Faults
-
-    return Faults()
 
 
 def test_pictures_are_decoded_once_and_again_when_a_file_changes(tmp_path, monkeypatch):
@@ -127,7 +122,7 @@ def test_unreadable_ones_are_left_out_in_order(tmp_path):
 
 @pytest.mark.parametrize("count", [5, 1100])
 def test_a_survey_reads_every_header_and_is_kept(tmp_path, count, monkeypatch):
-    blobs = [encode(noise(3, 4, 1 if n == 2 else 3)) for n in range(3)] + [b"", encode(noise(5, 4))[:-10]]
+    blobs = [encode(noise(3, 4, 1 if n == 2 else 3)) for n in range(3)] + [b"", encode(noise(5, 4))[:-30]]
     pictures = BytesPictures.of(blobs * (count // 5))
     found = survey(pictures, tmp_path)
     assert found.sizes[:5].tolist() == [[3, 4], [3, 4], [3, 4], [0, 0], [0, 0]]
