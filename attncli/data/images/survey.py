@@ -80,7 +80,7 @@ def in_order(
     take: Callable[[int, Any], None],
     what: str,
     progress: Progress | None,
-    threads: int,
+    threads: int = 1,
 ) -> None:
     """``take(at, read(at))`` for each number in order; Unreadable is taken like a result.
 
