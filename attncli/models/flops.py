@@ -94,8 +94,8 @@ def translation_flops(
     encoder, decoder = config.encoder, config.decoder
     read = _blocks(encoder, source, causal=False)
     write = _blocks(decoder, target, causal=True)
-    width, kv_width = decoder.width, (decoder.kv_heads or decoder.heads) * decoder.head_dim
-    crossed = 2 * width * (2 * target * width + 2 * source * kv_width)
+    width = decoder.width
+    crossed = 2 * (2 * target * width * width + source * _keys_and_values(decoder, cross=True))
     predicted = target if predicted is None else predicted
     return Flops(
         projections=round(read.projections + write.projections + decoder.layers * crossed),
@@ -145,7 +145,7 @@ def _recurrent(config: RecurrentConfig, source: float, target: float, predicted:
 
 def _blocks(config: TransformerConfig, tokens: float, *, causal: bool, head: int = 0) -> Flops:
     """Operations of a stack of blocks over ``tokens``, cross attention left out."""
-    width, kv_width = config.width, (config.kv_heads or config.heads) * config.head_dim
+    width = config.width
     feed_forward = 2 * tokens * width * config.intermediate * (3 if config.activation in _GATED else 2)
     pairs = 0.0
     for index in range(config.layers):
@@ -155,11 +155,21 @@ def _blocks(config: TransformerConfig, tokens: float, *, causal: bool, head: int
             reach = min(window, tokens if reach is None else reach)
         pairs += tokens * (tokens if reach is None else min(tokens, reach + 1 if causal else 2 * reach + 1))
     return Flops(
-        projections=round(config.layers * 2 * tokens * width * (2 * width + 2 * kv_width)),
+        projections=round(config.layers * 2 * tokens * (2 * width * width + _keys_and_values(config))),
         attention=round(4 * pairs * width),
         feed_forward=round(config.layers * feed_forward),
         head=head,
     )
+
+
+def _keys_and_values(config: TransformerConfig, *, cross: bool = False) -> int:
+    """Multiplications that make one token's keys and values; across two sequences nothing turns."""
+    heads = config.kv_heads or config.heads
+    if config.kv_latent is None:
+        return config.width * 2 * heads * config.head_dim
+    turned = config.head_dim // 4 * 2 if config.position.startswith("rotary") and not cross else 0
+    down = config.width * (config.kv_latent + turned)
+    return down + config.kv_latent * heads * (2 * config.head_dim - turned)
 
 
 def count_parameters(config: EncoderConfig | DecoderConfig | TranslationConfig) -> Parameters:
