@@ -23,7 +23,7 @@ _SUPPORT = {
     "cross": "cross",
     "cache": "cache",
     "gqa": "grouped heads",
-    "bias": "positions t5, alibi",
+    "bias": "positions t5, alibi, relative_2d",
     "relative": "position shaw",
     "weights": "weights to look at",
 }
@@ -165,8 +165,13 @@ def _position(name: str) -> dict[str, str]:
     return {
         "name": f"position {name}",
         "text": _docs(POSITIONS[name][0]),
-        "change": f"attn pretrain bert model.attention.position={name}",
+        "change": f"attn {_seen_by(POSITIONS[name][0])} model.attention.position={name}",
     }
+
+
+def _seen_by(kind: Any) -> str:
+    """A recipe whose tokens such positions are of."""
+    return {2: "classify vit", 3: "classify video"}.get(getattr(kind, "axes", 1), "pretrain bert")
 
 
 def _idea(name: str) -> dict[str, str]:
