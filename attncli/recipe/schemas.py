@@ -27,6 +27,7 @@ SCHEMAS: dict[str, dict[str, tuple[str, str]]] = {
         "transformer": ("attncli.recipe.classify", "TransformerRecipe"),
         "bag_of_words": ("attncli.recipe.classify", "BagRecipe"),
     },
+    "segment": {"segment": ("attncli.recipe.segment", "SegmentRecipe")},
     "bench": {
         "train": ("attncli.recipe.bench", "BenchTrainRecipe"),
         "attention": ("attncli.recipe.bench", "BenchAttentionRecipe"),
