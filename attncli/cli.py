@@ -320,7 +320,8 @@ def segment(
 ) -> None:
     """Train a segmenter, or give pixels their classes.
 
-    With a recipe: learn from pictures with masks. With a run folder: write a mask and an overlay of each picture.
+    With a recipe: learn from pictures with masks. With a run folder: write a mask and an overlay of each
+    picture.
 
     attn segment unet --data FOLDER
 

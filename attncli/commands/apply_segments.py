@@ -20,12 +20,14 @@ _SHOWN = 3
 def apply(path: Path, inputs: list[str], *, out: Path | None = None, flip: bool = False) -> None:
     """Segment pictures; folders are walked and their pictures read one at a time.
 
-    Writes ``NAME.png`` (class numbers with a palette), ``NAME-overlay.png`` and ``classes.json`` into ``out``.
-    A picture that cannot be read is told and the others are done; then the command fails.
+    Writes ``NAME.png`` (class numbers with a palette), ``NAME-overlay.png`` and ``classes.json`` into
+    ``out``. A picture that cannot be read is told and the others are done; then the command fails.
     """
     run, loaded = open_run("segment", path)
     if not inputs:
-        raise RecipeError("a picture is missing: a file, or a folder of pictures", then=f"attn segment {path} IMAGE")
+        raise RecipeError(
+            "a picture is missing: a file, or a folder of pictures", then=f"attn segment {path} IMAGE"
+        )
     chosen, total = _listed(inputs)
     from attncli.reports.masks import draw_overlay, write_mask
     from attncli.tasks.segment_use import segment
@@ -38,7 +40,9 @@ def apply(path: Path, inputs: list[str], *, out: Path | None = None, flip: bool 
     folder.mkdir(parents=True, exist_ok=True)
     palette, names = task.classes.palette(), task.names
     listing = [{"class": n, "number": at, "colour": palette[at]} for at, n in enumerate(names)]
-    (folder / "classes.json").write_text(json.dumps(listing, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    (folder / "classes.json").write_text(
+        json.dumps(listing, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+    )
     told: list[dict[str, Any]] = []
     problems: list[Problem] = []
     channels = "grey" if task.pixels.channels == 1 else "rgb"
@@ -56,7 +60,10 @@ def apply(path: Path, inputs: list[str], *, out: Path | None = None, flip: bool 
             mask, shares = segment(task, image)
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            masked, over = target.with_name(f"{target.name}.png"), target.with_name(f"{target.name}-overlay.png")
+            masked, over = (
+                target.with_name(f"{target.name}.png"),
+                target.with_name(f"{target.name}-overlay.png"),
+            )
             write_mask(mask, palette, masked)
             draw_overlay(shown, mask, palette, over)
             one = {
@@ -93,7 +100,9 @@ def _listed(inputs: list[str]) -> tuple[Iterator[tuple[Path, str]], int | None]:
             problems.append(Problem(f"{text}: no picture in this folder", hint=f"read: {' '.join(ENDINGS)}"))
     if problems:
         raise DataError(*problems)
-    return _walk(inputs), len(inputs) if not any(Path(text).expanduser().is_dir() for text in inputs) else None
+    return _walk(inputs), len(inputs) if not any(
+        Path(text).expanduser().is_dir() for text in inputs
+    ) else None
 
 
 def _walk(inputs: list[str]) -> Iterator[tuple[Path, str]]:
@@ -101,7 +110,9 @@ def _walk(inputs: list[str]) -> Iterator[tuple[Path, str]]:
     for text in inputs:
         path = Path(text).expanduser()
         for source in _pictures(path) if path.is_dir() else [path]:
-            name = (source.relative_to(path) if path.is_dir() else Path(source.name)).with_suffix("").as_posix()
+            name = (
+                (source.relative_to(path) if path.is_dir() else Path(source.name)).with_suffix("").as_posix()
+            )
             free, number = name, 2
             while free in used:
                 free, number = f"{name}-{number}", number + 1

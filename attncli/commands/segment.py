@@ -30,12 +30,15 @@ def main(
     require: list[str] | None = None,
     flip: bool = False,
 ) -> None:
-    """Train the recipe ``first`` with settings ``args``, or segment the pictures ``args`` with the run ``first``."""
+    """Train the recipe ``first`` with settings ``args``, or segment the pictures ``args`` with the run
+    ``first``."""
     requirements = parse_requirements(require or [])
     target = find_target("segment", first)
     console.say(target.sentence)
     if target.kind == "run":
-        refuse({"--data": data, "--dry-run": dry_run, "--require": require}, "train", f"attn evaluate {first}")
+        refuse(
+            {"--data": data, "--dry-run": dry_run, "--require": require}, "train", f"attn evaluate {first}"
+        )
         from attncli.commands.apply_segments import apply
 
         apply(target.path, args, out=out, flip=flip)

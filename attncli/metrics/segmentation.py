@@ -121,11 +121,11 @@ def boundary_f1(
     """How well the borders of each class meet in one image; label arrays [H, W].
 
     A pixel is on the border of its class when it counts (its truth is not ignored) and one of its four
-    neighbours counts and has another class; the image's rim is no border. Precision of a class is the share of
-    the border pixels that were found which lie at most ``tolerance`` pixels (Euclidean distance of centres)
-    from a true border pixel of that class, recall the share of the true ones that lie so near one that was
-    found; F1 is their harmonic mean, 0 where both are 0 or only one of the two borders exists. A class without
-    either border has no F1 in this image.
+    neighbours counts and has another class; the image's rim is no border. Precision of a class is the share
+    of the border pixels that were found which lie at most ``tolerance`` pixels (Euclidean distance of
+    centres) from a true border pixel of that class, recall the share of the true ones that lie so near one
+    that was found; F1 is their harmonic mean, 0 where both are 0 or only one of the two borders exists. A
+    class without either border has no F1 in this image.
 
     After Csurka et al. 2013, "What is a good evaluation measure for semantic segmentation?",
     http://www.bmva.org/bmvc/2013/Papers/paper0032/paper0032.pdf, who take 0.75 % of the image's diagonal as
@@ -150,9 +150,7 @@ def tolerance_of(shape: tuple[int, int]) -> float:
     return max(1.0, 0.0075 * float(np.hypot(*shape)))
 
 
-def _border(
-    labels: NDArray[np.integer], counted: NDArray[np.bool_], classes: int
-) -> NDArray[np.bool_]:
+def _border(labels: NDArray[np.integer], counted: NDArray[np.bool_], classes: int) -> NDArray[np.bool_]:
     """Border pixels of each class, bool [K, H, W]."""
     edge = np.zeros(labels.shape, bool)
     for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):

@@ -30,12 +30,16 @@ def group_norm(
         with torch.autocast(x.device.type, enabled=False):
             y = F.group_norm(x, groups, weight.to(x.dtype), bias.to(x.dtype), epsilon)
         return y.relu_() if relu and not y.requires_grad else torch.relu(y) if relu else y
-    return _GroupNorm.apply(x.contiguous(memory_format=torch.channels_last), weight, bias, groups, epsilon, relu)
+    return _GroupNorm.apply(
+        x.contiguous(memory_format=torch.channels_last), weight, bias, groups, epsilon, relu
+    )
 
 
 class _GroupNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, groups: int, epsilon: float, relu: bool) -> Tensor:
+    def forward(
+        ctx, x: Tensor, weight: Tensor, bias: Tensor, groups: int, epsilon: float, relu: bool
+    ) -> Tensor:
         batch, channels, height, width = x.shape
         y, mean, rate = torch.native_group_norm(
             x, weight, bias, batch, channels, height * width, groups, epsilon

@@ -19,9 +19,9 @@ class SegmentData(PictureParts):
     """How the folder is laid out: folders images and masks (or labels, annotations), split folders above or
     below them; VOC's JPEGImages, SegmentationClass and ImageSets; COCO's annotation files beside images."""
     classes: list[str] = Field(default_factory=list)
-    """Names of the classes in the order of their numbers; empty takes classes.txt beside the masks (a name a
-    line, with red green blue behind it where masks are colours), COCO's categories, VOC's twenty and background,
-    or as many numbers as the masks hold."""
+    """Names of the classes in the order of their numbers; empty takes classes.txt beside the masks (a name
+    a line, with red green blue behind it where masks are colours), COCO's categories, VOC's twenty and
+    background, or as many numbers as the masks hold."""
     ignored: list[str] = Field(default_factory=list)
     """Classes, by name or number, that neither train nor count; a pixel of value 255 that is no class never
     does."""
@@ -73,8 +73,8 @@ class GridAttention(AttentionSection):
     """``model.attention``: which attention, and how it is computed. The same in every task."""
 
     position: Literal["none", "sinusoidal_2d", "learned_2d", "rotary_2d", "relative_2d"] = "rotary_2d"
-    """Position scheme of places in rows and columns: the first two are added to the input, the others act inside
-    attention."""
+    """Position scheme of places in rows and columns: the first two are added to the input, the others act
+    inside attention."""
 
 
 class SegmentModel(Section):
@@ -92,10 +92,11 @@ class SegmentModel(Section):
     convolutions: int = Field(2, ge=1)
     """U-Net: convolutions of a block, before and after the skip connection."""
     residual: bool = False
-    """U-Net: add a block's input to its output (Zhang et al. 2018, "Road Extraction by Deep Residual U-Net")."""
+    """U-Net: add a block's input to its output (Zhang et al. 2018, "Road Extraction by Deep Residual
+    U-Net")."""
     norm: Literal["group", "batch", "instance"] = "group"
-    """U-Net: norms over groups of channels of each picture, over the batch, or over each channel of each picture.
-    batch makes an update depend on how a batch is cut into parts."""
+    """U-Net: norms over groups of channels of each picture, over the batch, or over each channel of each
+    picture. batch makes an update depend on how a batch is cut into parts."""
     groups: int = Field(8, ge=1)
     """Channels are normalised in so many groups."""
     feature_attention: Literal["none", "squeeze_excite", "eca", "cbam"] = "none"
@@ -109,8 +110,8 @@ class SegmentModel(Section):
     patch: int = Field(8, ge=1)
     """vit: side of a patch, pixels."""
     head: Literal["linear", "mask"] = "linear"
-    """vit: a linear layer on each patch, or a mask for each class by Transformer layers over patches and class
-    tokens."""
+    """vit: a linear layer on each patch, or a mask for each class by Transformer layers over patches and
+    class tokens."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """U-Net: share of the features of the lowest level that are dropped; vit: dropout of its layers."""
     attention: GridAttention = GridAttention()
@@ -150,16 +151,16 @@ class LossSection(Section):
     gamma: float = Field(2.0, ge=0)
     """Exponent of the focal loss; 0 is cross-entropy."""
     lovasz: float = Field(0.0, ge=0)
-    """Lovasz-softmax (Berman et al. 2018), a surrogate of 1 - IoU; a mean over each class of each picture that
-    holds it."""
+    """Lovasz-softmax (Berman et al. 2018), a surrogate of 1 - IoU; a mean over each class of each picture
+    that holds it."""
     smoothing: float = Field(0.0, ge=0, lt=1)
     """Label smoothing of the cross-entropy: the share that is spread over all classes."""
     auxiliary: float = Field(0.4, ge=0)
     """Weight of the outputs of lower levels, where model.deep_supervision has some."""
     class_weights: Literal["none", "balanced", "median_frequency", "sqrt"] = "none"
     """Weights of the classes in cross-entropy and focal loss, from the training masks: inverse frequency
-    (balanced), median frequency over frequency among the pictures that hold the class (Eigen and Fergus 2015),
-    or the root of inverse frequency (sqrt)."""
+    (balanced), median frequency over frequency among the pictures that hold the class (Eigen and Fergus
+    2015), or the root of inverse frequency (sqrt)."""
 
     def cross_checks(self) -> list[Rule]:
         """Something is learnt."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ from attncli.metrics.segmentation import BoundaryScore, boundary_f1, confusion, 
 from attncli.models.vision.segmenters import build_segmenter, fixed_size
 from attncli.recipe.segment import SegmentRecipe
 from attncli.tasks.labelled import LabelTask
-from attncli.tasks.segment_losses import class_weights, mask_counts, mask_losses
+from attncli.tasks.segment_losses import chosen_terms, class_weights, mask_counts, mask_losses
 from attncli.tasks.segment_metrics import class_metric
 from attncli.tasks.segmenting import LARGE, class_logits
 from attncli.tasks.watch import Watch
@@ -184,7 +183,9 @@ class SegmentTask(LabelTask):
         matrix = np.zeros((classes, classes), np.int64)
         borders = BoundaryScore(np.zeros(classes), np.zeros(classes))
         sums: dict[str, float] = {}
-        chosen = set(np.linspace(0, len(examples) - 1, min(_SHOWN, len(examples))).round().astype(int).tolist())
+        chosen = set(
+            np.linspace(0, len(examples) - 1, min(_SHOWN, len(examples))).round().astype(int).tolist()
+        )
         shown = {}
         for batch, logits in self.predictions(examples, shard, what):
             masks = batch["masks"]
@@ -203,8 +204,9 @@ class SegmentTask(LabelTask):
                     shown[at] = (image, truth[number], found[number])
         if shard is not None:
             matrix, borders, sums = self._summed(shard, matrix, borders, sums)
-        terms = mask_counts(torch.zeros(1, 1, 1, dtype=torch.uint8), section, None, classes)
-        loss = sum(sums.get(name, 0.0) / max(sums.get(f"{name} count", 0.0), 1e-12) for name in terms)
+        loss = sum(
+            sums.get(name, 0.0) / max(sums.get(f"{name} count", 0.0), 1e-12) for name in chosen_terms(section)
+        )
         measured = overlap(matrix)
         metrics = {
             "loss": loss,
@@ -230,8 +232,9 @@ class SegmentTask(LabelTask):
         totals = {f"m{at}": float(n) for at, n in enumerate(matrix.ravel())}
         totals |= {f"t{at}": float(n) for at, n in enumerate(borders.total)}
         totals |= {f"i{at}": float(n) for at, n in enumerate(borders.images)}
-        names = [n for n in mask_counts(torch.zeros(1, 1, 1), self.recipe.train.loss, None, len(self.names))]
-        for name in names:  # every process has the same keys, even without a picture
+        for name in chosen_terms(
+            self.recipe.train.loss
+        ):  # every process has the same keys, even without a picture
             totals[name] = sums.get(name, 0.0)
             totals[f"{name} count"] = sums.get(f"{name} count", 0.0)
         summed = shard.sum(totals)
@@ -259,16 +262,17 @@ class SegmentTask(LabelTask):
         """Let :meth:`evaluate` measure another part of the data, or other data."""
         data, image = self.recipe.data, self.recipe.image
         name = split or source or ""
-        self.measured = read_segment_set(
-            data, image, self.classes, self.pixels, name, part=split is not None
-        )
+        self.measured = read_segment_set(data, image, self.classes, self.pixels, name, part=split is not None)
 
     # What is said of it
 
     def describe(self, device: torch.device, dtype: torch.dtype) -> list[str]:
         """Data and model."""
         parameters = sum(p.numel() for p in self.model.parameters())
-        return [f"data: {self.sets.describe()}", f"model: {self.model.config.describe()}, {parameters:,} parameters"]
+        return [
+            f"data: {self.sets.describe()}",
+            f"model: {self.model.config.describe()}, {parameters:,} parameters",
+        ]
 
     def flops_a_step(self) -> float:
         """Three times those of a forward pass, counted on one picture."""

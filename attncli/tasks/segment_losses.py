@@ -1,8 +1,8 @@
 """Losses of masks, summed, with what they are divided by: the same however a batch is cut.
 
-Every term is a sum over pixels, or over pairs of a picture and a class that it holds, so that sums and counts of
-the parts of a batch add up to those of the whole. Dice and Lovasz are therefore of each picture on its own:
-over a whole batch they would depend on which pictures are seen together.
+Every term is a sum over pixels, or over pairs of a picture and a class that it holds, so that sums and
+counts of the parts of a batch add up to those of the whole. Dice and Lovasz are therefore of each picture
+on its own: over a whole batch they would depend on which pictures are seen together.
 
 Legend: B pictures, L classes, H and W pixels of a side; ``masks`` int [B, H, W] with 255 for ignored pixels.
 """
@@ -26,11 +26,13 @@ def chosen_terms(section: LossSection) -> list[str]:
     return [name for name in TERMS if getattr(section, name) > 0]
 
 
-def mask_counts(masks: Tensor, section: LossSection, weights: Tensor | None, classes: int) -> dict[str, float]:
+def mask_counts(
+    masks: Tensor, section: LossSection, weights: Tensor | None, classes: int
+) -> dict[str, float]:
     """What each term is divided by.
 
-    Cross-entropy and focal loss: the weights of the pixels that count. Dice and Lovasz: pairs of a picture and a
-    class that at least one of its pixels has.
+    Cross-entropy and focal loss: the weights of the pixels that count. Dice and Lovasz: pairs of a picture
+    and a class that at least one of its pixels has.
     """
     pixels = _histogram(masks)[:, :classes]  # [B, L]
     weighted = pixels.sum() if weights is None else (pixels.double() * weights.double().cpu()).sum()
@@ -94,8 +96,8 @@ def dice_sum(chance: Tensor, labels: Tensor) -> Tensor:
 def lovasz_sum(chance: Tensor, labels: Tensor) -> Tensor:
     """Lovasz extension of 1 - IoU, summed over the classes of each picture.
 
-    Berman et al. 2018, "The Lovasz-Softmax Loss", https://arxiv.org/abs/1705.08790. Sorts every class of every
-    picture, which takes about as long as the model on a CPU.
+    Berman et al. 2018, "The Lovasz-Softmax Loss", https://arxiv.org/abs/1705.08790. Sorts every class of
+    every picture, which takes about as long as the model on a CPU.
     """
     total = chance.sum() * 0.0
     for image, mask in zip(chance, labels, strict=True):
@@ -127,9 +129,9 @@ def class_weights(how: str, counts: NDArray[np.int64]) -> Tensor | None:
     """A weight for each class from the pixels of each training picture and class [N, L]; None for equal ones.
 
     The weights are scaled so that their mean over the training pixels is 1; a class without pixels has 1.
-    ``balanced``: 1 over the share of the pixels. ``sqrt``: the root of that. ``median_frequency``: the median
-    of the frequencies over the class's, where a frequency is the share of the class in the pictures that hold it
-    (Eigen and Fergus 2015, https://arxiv.org/abs/1411.4734).
+    ``balanced``: 1 over the share of the pixels. ``sqrt``: the root of that. ``median_frequency``: the
+    median of the frequencies over the class's, where a frequency is the share of the class in the pictures
+    that hold it (Eigen and Fergus 2015, https://arxiv.org/abs/1411.4734).
     """
     if how == "none":
         return None

@@ -15,7 +15,8 @@ from attncli.tasks.segmenting import enlarge, fill
 
 
 def working_size(task: SegmentTask, height: int, width: int) -> tuple[int, int]:
-    """Height and width at which a picture is read: near those of training, in its own shape unless stretched."""
+    """Height and width at which a picture is read: near those of training, in its own shape unless
+    stretched."""
     sides, how = task.recipe.image.size, task.recipe.image.fit
     if not sides:
         return height, width
@@ -28,7 +29,8 @@ def working_size(task: SegmentTask, height: int, width: int) -> tuple[int, int]:
 
 
 def segment(task: SegmentTask, image: Pixels) -> tuple[NDArray[np.uint8], list[tuple[int, float]]]:
-    """The class of each pixel of ``image`` [H, W, C], uint8 [H, W], and the share of each class, largest first.
+    """The class of each pixel of ``image`` [H, W, C], uint8 [H, W], and the share of each class, largest
+    first.
 
     Called in eval mode, under no_grad and autocast.
     """

@@ -27,9 +27,9 @@ def class_logits(
 ) -> Tensor:
     """Logits float32 [B, L, H, W] of ``images`` [B, C, H, W].
 
-    Where something is averaged, over mirror images or windows, it is the probabilities; their logarithms are
-    returned. ``windows``: read pieces of ``size`` where the pictures have another one, smaller pictures filled up
-    by repeating their rim; ``overlap`` and ``batch`` are of those pieces.
+    Where something is averaged, over mirror images or windows, it is the probabilities; their logarithms
+    are returned. ``windows``: read pieces of ``size`` where the pictures have another one, smaller pictures
+    filled up by repeating their rim; ``overlap`` and ``batch`` are of those pieces.
     """
     if windows and tuple(images.shape[2:]) != size:
         return _windows(logits, images, size, overlap, batch, flip)

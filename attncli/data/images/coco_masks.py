@@ -1,7 +1,7 @@
 """COCO's annotations as masks: polygons and run lengths drawn into class numbers.
 
-Lin et al. 2014, https://arxiv.org/abs/1405.0312. Objects are drawn from the largest to the smallest, so that what
-lies on something else is seen; pixels outside all of them are background, or ignored.
+Lin et al. 2014, https://arxiv.org/abs/1405.0312. Objects are drawn from the largest to the smallest, so
+that what lies on something else is seen; pixels outside all of them are background, or ignored.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ def read_categories(files: Sequence[Path]) -> list[Category]:
                 continue
             name = str(entry.get("name", entry["id"]))
             if found.setdefault(entry["id"], name) != name:
-                faults.add(f"category {entry['id']} is {name!r} here and {found[entry['id']]!r} elsewhere", str(path))
+                faults.add(
+                    f"category {entry['id']} is {name!r} here and {found[entry['id']]!r} elsewhere", str(path)
+                )
     faults.check()
     if not found:
         raise DataError(Problem("there is no category", str(files[0])))
@@ -116,7 +118,11 @@ def _annotated(root: Path, path: Path, known: dict[int, int], faults: Faults) ->
         name = entry["file_name"]
         image = next((place / name for place in places if (place / name).is_file()), None)
         if image is None:
-            faults.add(f"image {entry['id']}: there is no file {name}", str(path), f"looked in {places[0]} and others")
+            faults.add(
+                f"image {entry['id']}: there is no file {name}",
+                str(path),
+                f"looked in {places[0]} and others",
+            )
             continue
         height, width = entry.get("height"), entry.get("width")
         if not all(type(side) is int and 0 < side < 1 << 16 for side in (height, width)):
@@ -161,7 +167,8 @@ class CocoPairs:
         image = read_image(one.image, self.look.channels)
         if image.shape[:2] != (one.height, one.width):
             raise Unreadable(
-                f"is {image.shape[0]}x{image.shape[1]} pixels high and wide, and annotated as {one.height}x{one.width}"
+                f"is {image.shape[0]}x{image.shape[1]} pixels high and wide, "
+                f"and annotated as {one.height}x{one.width}"
             )
         return self.look.shape(image, self.drawn(one))
 
@@ -206,7 +213,9 @@ def object_mask(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]
             raise ValueError("a polygon that leaves the picture far behind")
     from pycocotools import mask as coco
 
-    drawn = coco.decode(coco.frPyObjects([[float(n) for n in polygon] for polygon in polygons], height, width))
+    drawn = coco.decode(
+        coco.frPyObjects([[float(n) for n in polygon] for polygon in polygons], height, width)
+    )
     return drawn.any(2)
 
 
@@ -224,7 +233,8 @@ def _run_lengths(told: dict[str, Any], height: int, width: int) -> NDArray[np.bo
 
 
 def _unpacked(text: str) -> list[int]:
-    """COCO's compressed run lengths: 5 bits a character, signed, from the third on added to the last but one."""
+    """COCO's compressed run lengths: 5 bits a character, signed, from the third on added to the last but
+    one."""
     counts: list[int] = []
     at = 0
     while at < len(text):

@@ -1,9 +1,9 @@
 """Folders of pictures with a mask each: which files belong together, and to which part.
 
-    images/ masks/                        one part; validation is held out
-    train/images/ train/masks/ ...        split folders above
-    images/train/ masks/train/ ...        or below
-    JPEGImages/ SegmentationClass/ ImageSets/Segmentation/train.txt     Pascal VOC's
+images/ masks/                        one part; validation is held out
+train/images/ train/masks/ ...        split folders above
+images/train/ masks/train/ ...        or below
+JPEGImages/ SegmentationClass/ ImageSets/Segmentation/train.txt     Pascal VOC's
 """
 
 from __future__ import annotations
@@ -59,7 +59,10 @@ def voc_parts(root: Path, faults: Faults) -> dict[str, list[Pair]]:
                 continue
             lacking = [
                 f"{folder}/{stem}{ending}"
-                for folder, ending, there in (("JPEGImages", ".jpg", images), ("SegmentationClass", ".png", masks))
+                for folder, ending, there in (
+                    ("JPEGImages", ".jpg", images),
+                    ("SegmentationClass", ".png", masks),
+                )
                 if stem not in there
             ]
             if lacking:
@@ -81,7 +84,9 @@ def folder_parts(root: Path, faults: Faults) -> dict[str, list[Pair]]:
     if not couples:
         there = quoted(sorted(p.name for p in root.iterdir()), 8) or "nothing"
         what = f"{root}: no folders images and masks in it, nor in split folders; it holds {there}"
-        raise DataError(Problem(what, hint="train/images/a.jpg with train/masks/a.png, or VOC's or COCO's layout"))
+        raise DataError(
+            Problem(what, hint="train/images/a.jpg with train/masks/a.png, or VOC's or COCO's layout")
+        )
     parts: dict[str, list[Pair]] = {}
     for name, images, masks in couples:
         parts.setdefault(name, []).extend(_pairs(images, masks, faults))

@@ -10,7 +10,7 @@ import numpy as np
 
 from attncli.data.faults import Faults, choices_hint
 from attncli.data.files import missing
-from attncli.data.images.coco_masks import CocoPairs, coco_files, coco_parts, read_categories
+from attncli.data.images.coco_masks import coco_files, coco_parts, read_categories
 from attncli.data.images.mask_folders import VOC_NAMES, Pair, folder_parts, is_voc, voc_parts
 from attncli.data.images.masks import MaskClasses, parse_classes, read_classes_file, without
 from attncli.data.images.paired import FilePairs, Paired, PairLook
@@ -55,7 +55,8 @@ def open_masks(
         raise DataError(missing(root, setting), then=_THEN)
     if not root.is_dir():
         raise DataError(
-            Problem(f"{setting}={path} is a file", hint="give the folder that holds images and masks"), then=_THEN
+            Problem(f"{setting}={path} is a file", hint="give the folder that holds images and masks"),
+            then=_THEN,
         )
     layout = section.layout if section.layout != "auto" else _layout(root)
     look = PairLook()
@@ -68,7 +69,9 @@ def open_masks(
             names = [section.background] * bool(section.background) + [name for _, name in categories]
             listed = parse_classes([(f"{n} {at}", str(root)) for at, n in enumerate(names)], [], str(root))
             classes = without(listed, section.ignored, str(root))
-        return MaskParts(path, layout, coco_parts(root, files, categories, section.background, classes, faults), classes)
+        return MaskParts(
+            path, layout, coco_parts(root, files, categories, section.background, classes, faults), classes
+        )
     pairs = voc_parts(root, faults) if layout == "voc" else folder_parts(root, faults)
     if classes is None:
         classes = _classes(section, root, layout, pairs)
@@ -81,9 +84,7 @@ def _layout(root: Path) -> str:
     return "coco" if coco_files(root) else "folders"
 
 
-def _classes(
-    section: SegmentData, root: Path, layout: str, parts: dict[str, list[Pair]]
-) -> MaskClasses:
+def _classes(section: SegmentData, root: Path, layout: str, parts: dict[str, list[Pair]]) -> MaskClasses:
     if section.classes:
         lines: Iterable[tuple[str, str]] = [(text, "data.classes") for text in section.classes]
         return parse_classes(lines, section.ignored, "data.classes")
@@ -104,14 +105,16 @@ def _found(section: SegmentData, root: Path, pairs: list[Pair]) -> MaskClasses:
         except Unreadable:
             continue  # told when all is read
         if raw.ndim == 3:
-            colours = sorted({tuple(c) for c in np.unique(raw.reshape(-1, 3), axis=0)[:6].tolist()})
-            what = f"{pair.mask} is coloured ({', '.join(map(str, colours))}, ...), and nothing names its classes"
+            colours = [tuple(colour) for colour in np.unique(raw.reshape(-1, 3), axis=0)[:6].tolist()]
+            what = f"{pair.mask} is coloured ({', '.join(map(str, colours))}, ...), but no file names classes"
             hint = f"write {root / 'classes.txt'}: a name and its red, green and blue a line"
             raise DataError(Problem(what, hint=hint))
         values.update(np.unique(raw).tolist())
         if len(values) > 256:
             raise DataError(
-                Problem(f"the masks of {root} hold more than 256 numbers: they are no classes", str(pair.mask))
+                Problem(
+                    f"the masks of {root} hold more than 256 numbers: they are no classes", str(pair.mask)
+                )
             )
     if values != {0, 255}:
         values.discard(255)

@@ -93,7 +93,9 @@ class MaskClasses:
         values, first, counts = np.unique(packed[unknown], return_index=True, return_counts=True)
         rows, columns = np.nonzero(unknown)
         told = []
-        for value, where, count in list(zip(values.tolist(), first.tolist(), counts.tolist(), strict=True))[:4]:
+        for value, where, count in list(zip(values.tolist(), first.tolist(), counts.tolist(), strict=True))[
+            :4
+        ]:
             text = f"({value >> 16}, {value >> 8 & 255}, {value & 255})" if self._colours(packed) else value
             place = f"first at row {rows[where]}, column {columns[where]}"
             told.append(f"value {text} of {count:,} pixels, {place}")
@@ -178,7 +180,9 @@ def parse_classes(lines: Iterable[tuple[str, str]], ignored: Sequence[str], wher
         while len(fields) > 1 and len(numbers) < 3 and fields[-1].isdigit():
             numbers.insert(0, int(fields.pop()))
         if len(numbers) == 2:
-            faults.add(f"{text!r}: a class has a name, and behind it one number or red, green and blue", place)
+            faults.add(
+                f"{text!r}: a class has a name, and behind it one number or red, green and blue", place
+            )
             continue
         if any(number > (255 if len(numbers) == 3 else 65535) for number in numbers):
             faults.add(f"{text!r}: colours are from 0 to 255, numbers to 65535", place)
@@ -216,7 +220,9 @@ def without(classes: MaskClasses, ignored: Sequence[str], where: str) -> MaskCla
     kept = [at for at in range(len(classes.names)) if at not in out]
     if not problems and len(kept) < 2:
         problems.append(
-            Problem(f"{where}: {len(kept)} class{'es' * (not kept)} to tell apart", hint="segmentation needs two")
+            Problem(
+                f"{where}: {len(kept)} class{'es' * (not kept)} to tell apart", hint="segmentation needs two"
+            )
         )
     if len(kept) > _MOST:
         problems.append(Problem(f"{where}: {len(kept)} classes; there can be {_MOST}"))

@@ -27,9 +27,9 @@ def cut_piece(
 ) -> tuple[Pixels, Mask]:
     """A piece of ``size`` of a picture [H, W, C] and its mask [H, W].
 
-    The picture is thought to be ``room`` times (down, across) as large as it is meant, so that pieces that are
-    enlarged have detail. What lies outside is ``fill``, and ignored in the mask. The number of draws is always
-    the same.
+    The picture is thought to be ``room`` times (down, across) as large as it is meant, so that pieces that
+    are enlarged have detail. What lies outside is ``fill``, and ignored in the mask. The number of draws is
+    always the same.
     """
     draws = rng.random(12)
     scale = math.exp(_between(math.log(how.scale[0]), math.log(how.scale[1]), draws[0]))
@@ -80,7 +80,8 @@ def _seed(mask: Mask, which: float, where: float) -> tuple[int, int]:
 def _resampled(
     image: Pixels, mask: Mask, box: tuple[float, float, float, float], size: Size, fill: int
 ) -> tuple[Pixels, Mask]:
-    """What lies in a box (top, left, height, width), in ``size``; the picture as means, the mask as nearest."""
+    """What lies in a box (top, left, height, width), in ``size``; the picture as means, the mask as
+    nearest."""
     top, left, tall, wide = box
     height, width = mask.shape
     rows = np.floor(top + (np.arange(size[0]) + 0.5) * (tall / size[0])).astype(np.int64)

@@ -140,7 +140,9 @@ def _sources(
     parts, where = dict(opened.parts), f"{opened.root} ({opened.layout})"
     if "train" not in parts:
         raise DataError(
-            Problem(f"{section.path}: no training part; it has {quoted(parts) or 'none'}", hint="a folder train")
+            Problem(
+                f"{section.path}: no training part; it has {quoted(parts) or 'none'}", hint="a folder train"
+            )
         )
     if isinstance(section.validation, str) and not _is_share(section.validation):
         other = open_masks(section, section.validation, "data.validation", faults, opened.classes)
@@ -347,7 +349,7 @@ class Pieces:
     ) -> None:
         self.examples, self.augment, self.batch = examples, augment, batch
         self.piece, self.meant = pixels.size, size
-        self.fill = int(round(255 * float(np.mean(pixels.mean))))
+        self.fill = round(255 * float(np.mean(pixels.mean)))
 
     def plan(self, epoch: int, shelf: int, rng: np.random.Generator) -> Sequence[Any]:
         """Numbers of the pictures of each batch."""

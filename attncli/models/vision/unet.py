@@ -6,11 +6,11 @@
                  | pool                    up |
                block, Transformer layers -----+                            the lowest level
 
-Ronneberger et al. 2015, "U-Net", https://arxiv.org/abs/1505.04597; the gates on the skips: Oktay et al. 2018,
-"Attention U-Net", https://arxiv.org/abs/1804.03999; inputs of every scale and deep supervision with them:
-Abraham and Khan 2018, https://arxiv.org/abs/1810.07842. Convolutions are padded, so that the output is as
-large as the picture; the way up enlarges by repeating pixels, after one convolution of 1x1 has made the maps as
-narrow as the skip they meet.
+Ronneberger et al. 2015, "U-Net", https://arxiv.org/abs/1505.04597; the gates on the skips: Oktay et al.
+2018, "Attention U-Net", https://arxiv.org/abs/1804.03999; inputs of every scale and deep supervision with
+them: Abraham and Khan 2018, https://arxiv.org/abs/1810.07842. Convolutions are padded, so that the output
+is as large as the picture; the way up enlarges by repeating pixels, after one convolution of 1x1 has made
+the maps as narrow as the skip they meet.
 
 Fast on CPUs: channels-last order from the first convolution to the logits, norms that take ReLU with them
 (:mod:`attncli.ops.group_norm`), and maps that are made narrow before they are made large.
@@ -78,8 +78,8 @@ class UNet(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """``images`` [B, K, H, W], uint8 or float from 0 to 255, to logits.
 
-        The first are [B, L, H, W]; with deep supervision and in training those of the lower levels follow, each
-        half as large as the one before, [B, L, ceil(H / 2), ceil(W / 2)] and so on.
+        The first are [B, L, H, W]; with deep supervision and in training those of the lower levels follow,
+        each half as large as the one before, [B, L, ceil(H / 2), ceil(W / 2)] and so on.
         """
         height, width = images.shape[2:]
         step = self.config.step

@@ -76,21 +76,24 @@ class UNetConfig:
         return "; ".join(parts)
 
 
-def resolve_unet(
-    section: SegmentModel, *, channels: int, classes: int, size: tuple[int, int]
-) -> UNetConfig:
+def resolve_unet(section: SegmentModel, *, channels: int, classes: int, size: tuple[int, int]) -> UNetConfig:
     """The values of a recipe's ``model`` section.
 
     ``size``: of the pictures in training. Raises RecipeError for settings that do not go together.
     """
-    widths = tuple(min(section.width * 2**level, max(section.widest, section.width)) for level in range(section.levels))
+    widths = tuple(
+        min(section.width * 2**level, max(section.widest, section.width)) for level in range(section.levels)
+    )
     attention = section.attention
     heads = attention.heads or next(n for n in (8, 4, 2, 1) if widths[-1] % n == 0)
     wrong = []
     if section.layers and widths[-1] % heads:
         hint = f"model.attention.heads={next(n for n in (8, 4, 2, 1) if widths[-1] % n == 0)}"
         wrong.append(
-            Problem(f"model.attention.heads={heads} must divide the lowest level's {widths[-1]} features", hint=hint)
+            Problem(
+                f"model.attention.heads={heads} must divide the lowest level's {widths[-1]} features",
+                hint=hint,
+            )
         )
     if min(size) < 2 ** (section.levels - 1):
         what = f"pictures of {size[0]}x{size[1]} pixels are too small for model.levels={section.levels}"
