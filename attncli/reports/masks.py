@@ -48,6 +48,45 @@ def draw_overlay(
     Image.fromarray(overlay(image, mask, palette)).save(path)
 
 
+def draw_examples(
+    examples: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]],
+    palette: Sequence[Colour],
+    names: Sequence[str],
+    path: Path,
+) -> None:
+    """Write pictures [H, W, C], each beside its true and its found mask, and what the colours stand for."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    from attncli.reports.fonts import use_fonts
+
+    if not examples:
+        return
+    shape = examples[0][1].shape
+    wide = float(np.clip(2.6 * shape[1] / shape[0], 1.5, 5))
+    with use_fonts(names):
+        figure = Figure(figsize=(3 * wide + 1.8, 2.6 * len(examples) + 0.4), layout="constrained")
+        axes = figure.subplots(len(examples), 3, squeeze=False)
+        seen: set[int] = set()
+        for row, (image, truth, found) in zip(axes, examples, strict=True):
+            shown = np.repeat(image, 3, 2) if image.shape[2] == 1 else image
+            for axis, picture in zip(
+                row, (shown, coloured(truth, palette), coloured(found, palette)), strict=True
+            ):
+                axis.imshow(picture, interpolation="nearest")
+                axis.set_axis_off()
+            seen |= set(np.unique(truth).tolist()) | set(np.unique(found).tolist())
+        for axis, title in zip(axes[0], ("picture", "truth", "found"), strict=True):
+            axis.set_title(title, fontsize=9)
+        table = _table(palette) / 255
+        patches = [
+            Patch(color=table[at], label=names[at] if at < len(names) else "ignored")
+            for at in sorted(seen)[:40]
+        ]
+        figure.legend(handles=patches, loc="outside right upper", fontsize=7, frameon=False)
+        figure.savefig(path, dpi=110)
+
+
 def _table(palette: Sequence[Colour]) -> NDArray[np.uint8]:
     table = np.full((256, 3), _IGNORED, np.uint8)
     table[: len(palette)] = palette
