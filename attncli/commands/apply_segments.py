@@ -6,27 +6,38 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attncli import console
-from attncli.commands.trained import load_task, open_run
+from attncli.commands.trained import load_task
 from attncli.data.images.reading import ENDINGS, Unreadable, read_image
 from attncli.errors import DataError, Problem, RecipeError
+from attncli.recipe.loading import LoadedRecipe
+
+if TYPE_CHECKING:
+    from attncli.training import RunFolder
 
 _SHOWN = 3
 """Classes shown of each picture in a line."""
 
 
-def apply(path: Path, inputs: list[str], *, out: Path | None = None, flip: bool = False) -> None:
+def apply(
+    command: str,
+    run: RunFolder,
+    loaded: LoadedRecipe,
+    inputs: list[str],
+    *,
+    out: Path | None = None,
+    flip: bool = False,
+) -> None:
     """Segment pictures; folders are walked and their pictures read one at a time.
 
     Writes ``NAME.png`` (class numbers with a palette), ``NAME-overlay.png`` and ``classes.json`` into
     ``out``. A picture that cannot be read is told and the others are done; then the command fails.
     """
-    run, loaded = open_run("segment", path)
     if not inputs:
         raise RecipeError(
-            "a picture is missing: a file, or a folder of pictures", then=f"attn segment {path} IMAGE"
+            "a picture is missing: a file, or a folder of pictures", then=f"attn {command} {run.path} IMAGE"
         )
     chosen, total = _listed(inputs)
     from attncli.reports.masks import draw_overlay, write_mask

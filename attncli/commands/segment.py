@@ -14,7 +14,7 @@ from attncli.commands.shared import (
     refuse,
     split_arguments,
 )
-from attncli.commands.trained import metric_names
+from attncli.commands.trained import APPLY, metric_names, module_of, open_run
 from attncli.errors import Problem, RecipeError
 from attncli.recipe.loading import load_recipe
 from attncli.recipe.segment import SegmentData
@@ -39,9 +39,8 @@ def main(
         refuse(
             {"--data": data, "--dry-run": dry_run, "--require": require}, "train", f"attn evaluate {first}"
         )
-        from attncli.commands.apply_segments import apply
-
-        apply(target.path, args, out=out, flip=flip)
+        run, loaded = open_run("segment", target.path)
+        module_of(APPLY, "segment", loaded.recipe).apply("segment", run, loaded, args, out=out, flip=flip)
         return
     refuse({"--flip": flip}, "apply a run", f"attn segment {first} evaluate.flip=true")
     overrides, inputs = split_arguments(args)
