@@ -6,7 +6,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from attncli.recipe.sections import AttentionSection, Recipe, Rule, Section, TrainSection
+from attncli.recipe.image import ImageAttention
+from attncli.recipe.sections import Recipe, Rule, Section, TrainSection
 from attncli.recipe.vision import PictureParts, PixelSection
 
 
@@ -69,12 +70,15 @@ class SegmentAugment(Section):
         return wrong
 
 
-class GridAttention(AttentionSection):
-    """``model.attention``: which attention, and how it is computed. The same in every task."""
+class GridAttention(ImageAttention):
+    """``model.attention`` of a vit, and of the layers at the lowest level of a U-Net."""
 
-    position: Literal["none", "sinusoidal_2d", "learned_2d", "rotary_2d", "relative_2d"] = "rotary_2d"
-    """Position scheme of places in rows and columns: the first two are added to the input, the others act
-    inside attention."""
+    position: Literal[
+        "none", "learned", "sinusoidal_2d", "learned_2d", "rotary_2d", "relative_2d",
+        "sinusoidal", "shaw", "t5", "rotary", "alibi",
+    ] = "rotary_2d"  # fmt: skip
+    """Position scheme. Of rows and columns: sinusoidal_2d, learned_2d, rotary_2d, relative_2d; the others
+    count places row by row."""
 
 
 class SegmentModel(Section):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from attncli.models.vision.segmenter import Segmenter
+from attncli.models.vision.segmenter_config import resolve_vit_segmenter
 from attncli.models.vision.unet import UNet
 from attncli.models.vision.unet_config import resolve_unet
 from attncli.recipe.segment import SegmentModel
@@ -29,6 +31,9 @@ def build_segmenter(
     Raises:
         RecipeError: settings that do not go together, all at once.
     """
+    if section.family == "vit":
+        config = resolve_vit_segmenter(section, channels=channels, classes=classes, size=size)
+        return Segmenter(config, mean, std)
     config = resolve_unet(section, channels=channels, classes=classes, size=size)
     return UNet(config, mean, std)
 

@@ -55,7 +55,7 @@ class UNet(nn.Module):
             if scaled:
                 self.inputs.append(Unit(config, channels, before))
             self.down.append(ConvolutionBlock(config, before * (1 + scaled), width))
-        self.bottleneck = Bottleneck(config) if config.layers else None
+        self.bottleneck = None if config.bottleneck is None else Bottleneck(config.bottleneck)
         self.up = nn.ModuleList(
             UpBlock(config, widths[level + 1], widths[level]) for level in range(len(widths) - 1)
         )

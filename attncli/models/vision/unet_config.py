@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from attncli.errors import Problem, RecipeError
+from attncli.models.config import TransformerConfig
+from attncli.models.families import broken_rules
 from attncli.recipe.segment import SegmentModel
 
 
@@ -29,18 +31,10 @@ class UNetConfig:
     multi_scale: bool = False
     deep_supervision: bool = False
     dropout: float = 0.0
-    layers: int = 0
-    """Transformer layers at the lowest level."""
     size: tuple[int, int] = (256, 256)
-    """Height and width of the pictures it is trained on: the grid of its attention."""
-    heads: int = 8
-    kv_heads: int | None = None
-    mechanism: str = "scaled_dot"
-    mechanism_options: dict[str, int] = field(default_factory=dict)
-    position: str = "rotary_2d"
-    attention_dropout: float = 0.0
-    qk_norm: bool = False
-    backend: str = "auto"
+    """Height and width of the pictures it is trained on."""
+    bottleneck: TransformerConfig | None = None
+    """Transformer layers at the lowest level, on the grid of ``size``."""
 
     @property
     def step(self) -> int:
@@ -61,16 +55,17 @@ class UNetConfig:
     @property
     def fixed(self) -> bool:
         """Whether it reads pictures of its own size only."""
-        return self.layers > 0
+        return self.bottleneck is not None
 
     def describe(self) -> str:
         """Levels, gates and the rest in words."""
         name = "attention U-Net" if self.gates else "U-Net"
         parts = [f"{name}, levels of {' '.join(map(str, self.widths))} features, {self.norm} norm"]
         parts += [f"{self.feature_attention} in each block"] if self.feature_attention != "none" else []
-        if self.layers:
+        if self.bottleneck is not None:
             rows, columns = self.grid
-            parts.append(f"{self.layers} {self.mechanism} attention layers on {rows}x{columns}")
+            kind = f"{self.bottleneck.mechanism}, {self.bottleneck.position}"
+            parts.append(f"{self.bottleneck.layers} attention layers ({kind}) on {rows}x{columns}")
         parts += ["inputs of every scale"] if self.multi_scale else []
         parts += ["deep supervision"] if self.deep_supervision else []
         return "; ".join(parts)
@@ -84,20 +79,16 @@ def resolve_unet(section: SegmentModel, *, channels: int, classes: int, size: tu
     widths = tuple(
         min(section.width * 2**level, max(section.widest, section.width)) for level in range(section.levels)
     )
-    attention = section.attention
-    heads = attention.heads or next(n for n in (8, 4, 2, 1) if widths[-1] % n == 0)
-    wrong = []
-    if section.layers and widths[-1] % heads:
-        hint = f"model.attention.heads={next(n for n in (8, 4, 2, 1) if widths[-1] % n == 0)}"
-        wrong.append(
-            Problem(
-                f"model.attention.heads={heads} must divide the lowest level's {widths[-1]} features",
-                hint=hint,
-            )
-        )
-    if min(size) < 2 ** (section.levels - 1):
+    step = 2 ** (section.levels - 1)
+    wrong: list[Problem] = []
+    if min(size) < step:
         what = f"pictures of {size[0]}x{size[1]} pixels are too small for model.levels={section.levels}"
         wrong.append(Problem(what, hint=f"model.levels={max(1, min(size).bit_length())}"))
+    bottleneck = None
+    if section.layers:
+        grid = -(-size[0] // step), -(-size[1] // step)
+        bottleneck, more = grid_encoder(section, width=widths[-1], layers=section.layers, grid=grid)
+        wrong += more
     if wrong:
         raise RecipeError(*wrong)
     return UNetConfig(
@@ -113,9 +104,23 @@ def resolve_unet(section: SegmentModel, *, channels: int, classes: int, size: tu
         multi_scale=section.multi_scale,
         deep_supervision=section.deep_supervision,
         dropout=section.dropout,
-        layers=section.layers,
-        size=tuple(size),
-        heads=heads,
+        size=size,
+        bottleneck=bottleneck,
+    )
+
+
+def grid_encoder(
+    section: SegmentModel, *, width: int, layers: int, grid: tuple[int, int]
+) -> tuple[TransformerConfig, list[Problem]]:
+    """Transformer layers on a grid of tokens ``width`` wide, and what of the settings cannot be."""
+    attention = section.attention
+    encoder = TransformerConfig(
+        length=grid[0] * grid[1],
+        grid=grid,
+        layers=layers,
+        width=width,
+        intermediate=4 * width,
+        heads=attention.heads or max(1, width // 32),
         kv_heads=attention.kv_heads,
         mechanism=attention.mechanism,
         mechanism_options=attention.options(),
@@ -123,4 +128,15 @@ def resolve_unet(section: SegmentModel, *, channels: int, classes: int, size: tu
         attention_dropout=attention.dropout,
         qk_norm=attention.qk_norm,
         backend=attention.backend,
+        norm="pre",
+        norm_epsilon=1e-6,
+        dropout=section.dropout,
+        embedding_norm=False,
     )
+    wrong = broken_rules(encoder)
+    if encoder.position == "rotary_2d" and not wrong and (encoder.head_dim % 2 or encoder.head_dim < 4):
+        what = (
+            f"model.attention.position=rotary_2d: heads are {encoder.head_dim} wide, not even and 4 or more"
+        )
+        wrong.append(Problem(what, hint="change model.width or model.attention.heads"))
+    return encoder, wrong
