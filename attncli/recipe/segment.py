@@ -98,9 +98,9 @@ class SegmentModel(Section):
     residual: bool = False
     """U-Net: add a block's input to its output (Zhang et al. 2018, "Road Extraction by Deep Residual
     U-Net")."""
-    norm: Literal["group", "batch", "instance"] = "group"
-    """U-Net: norms over groups of channels of each picture, over the batch, or over each channel of each
-    picture. batch makes an update depend on how a batch is cut into parts."""
+    norm: Literal["batch", "group", "instance"] = "batch"
+    """U-Net: norms over the batch, over groups of channels of each picture, or over each channel of each
+    picture. batch learns fastest; several processes each normalise their part of a batch."""
     groups: int = Field(8, ge=1)
     """Channels are normalised in so many groups."""
     feature_attention: Literal["none", "squeeze_excite", "eca", "cbam"] = "none"
@@ -219,3 +219,10 @@ class SegmentRecipe(Recipe):
     model: SegmentModel = SegmentModel()
     train: SegmentTrain = SegmentTrain()
     evaluate: SegmentEvaluate = SegmentEvaluate()
+
+    def cross_checks(self) -> list[Rule]:
+        """Parts of a batch give the same update as the whole."""
+        if self.model.family != "vit" and self.model.norm == "batch" and self.train.accumulate > 1:
+            why = "batch norms would see parts of the batch; with model.norm=group the result is the same"
+            return [(("train.accumulate", "model.norm"), why)]
+        return []

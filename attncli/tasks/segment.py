@@ -24,7 +24,7 @@ from attncli.data.images.segmentation import (
 from attncli.data.order import EpochBatches, EvaluationBatches
 from attncli.errors import CheckpointError, Problem
 from attncli.metrics.segmentation import BoundaryScore, boundary_f1, confusion, overlap, tolerance_of
-from attncli.models.vision.segmenters import build_segmenter, fixed_size
+from attncli.models.vision.segmenters import build_segmenter, fixed_size, start_from
 from attncli.recipe.segment import SegmentRecipe
 from attncli.tasks.labelled import LabelTask
 from attncli.tasks.segment_losses import chosen_terms, class_weights, mask_counts, mask_losses
@@ -83,6 +83,9 @@ class SegmentTask(LabelTask):
             mean=torch.tensor(pixels.mean),
             std=torch.tensor(pixels.std),
         )
+        if sets is not None:
+            shares = torch.from_numpy(sets.counts.sum(0)).double()
+            start_from(self.model, shares if self.weights is None else shares * self.weights)
 
     @classmethod
     def build(cls, recipe: SegmentRecipe, run: Path | None = None) -> SegmentTask:

@@ -41,6 +41,11 @@ class Segmenter(nn.Module):
         self.head: nn.Module = MaskHead(config) if config.head == "mask" else LinearHead(config)
         initialise(self)
 
+    @property
+    def outputs(self) -> list[nn.Module]:
+        """The layer whose bias is that of the logits."""
+        return [self.head.norm if isinstance(self.head, MaskHead) else self.head.score]  # type: ignore[list-item]
+
     def gradient_checkpointing(self, on: bool = True) -> None:
         """Whether training recomputes each block's activations in the backward pass."""
         self.encoder.stack.checkpointing = on
@@ -56,9 +61,8 @@ class Segmenter(nn.Module):
         scores = self.head(self.encoder(x))  # [B, N, L]
         rows, columns = self.config.grid
         maps = scores.transpose(1, 2).unflatten(2, (rows, columns))  # [B, L, rows, columns]
-        logits = F.interpolate(
-            maps.float(), (rows * patch, columns * patch), mode="bilinear", align_corners=False
-        )
+        maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
+        logits = F.interpolate(maps, (rows * patch, columns * patch), mode="bilinear", align_corners=False)
         return [logits[:, :, :height, :width]]
 
 
@@ -103,6 +107,7 @@ class MaskHead(nn.Module):
         x = self.project(x)
         classes = self.classes.to(x.dtype).expand(len(x), -1, -1)
         x = self.stack(torch.cat((x, classes), 1))
-        patch = F.normalize(self.of_patch(x[:, :patches]).float(), dim=-1)
-        token = F.normalize(self.of_class(x[:, patches:]).float(), dim=-1)
+        patch, token = self.of_patch(x[:, :patches]), self.of_class(x[:, patches:])
+        wide = torch.promote_types(patch.dtype, torch.float32)
+        patch, token = F.normalize(patch.to(wide), dim=-1), F.normalize(token.to(wide), dim=-1)
         return self.norm(patch @ token.transpose(1, 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from attncli.models.vision.segmenter import Segmenter
@@ -36,6 +37,18 @@ def build_segmenter(
         return Segmenter(config, mean, std)
     config = resolve_unet(section, channels=channels, classes=classes, size=size)
     return UNet(config, mean, std)
+
+
+@torch.no_grad()
+def start_from(model: nn.Module, shares: Tensor) -> None:
+    """Let fresh outputs give each class its share [L] of the pixels: nothing else is to be learnt of them.
+
+    Without it the first hundreds of updates only find out that most is background (Lin et al. 2017, section
+    3.3, https://arxiv.org/abs/1708.02002). A class without a pixel gets a hundredth of an even share.
+    """
+    shares = shares.float().clamp(min=0.01 / len(shares))
+    for output in model.outputs:  # type: ignore[union-attr]
+        output.bias.copy_((shares / shares.sum()).log())
 
 
 def fixed_size(model: nn.Module) -> bool:

@@ -66,12 +66,17 @@ class UNet(nn.Module):
         for module in self.modules():
             if isinstance(module, Unit):
                 nn.init.kaiming_normal_(module.convolution.weight, nonlinearity="relu")
-        for output in (self.output, *self.auxiliary):
-            nn.init.normal_(output.weight, std=0.01)
+        for output in self.outputs:
+            nn.init.normal_(output.weight, std=0.1)
             nn.init.zeros_(output.bias)
         self.to(memory_format=torch.channels_last)
 
-    def gradient_checkpointing(self, on: bool) -> None:
+    @property
+    def outputs(self) -> list[nn.Conv2d]:
+        """The layers that give logits."""
+        return [self.output, *self.auxiliary]  # type: ignore[list-item]
+
+    def gradient_checkpointing(self, on: bool = True) -> None:
         """Whether blocks are computed again in the backward pass."""
         self.checkpointing = on
 

@@ -23,8 +23,8 @@ class UNetConfig:
     residual: bool = False
     gates: bool = True
     """Additive gates on the skip connections."""
-    norm: str = "group"
-    """group, batch or instance."""
+    norm: str = "batch"
+    """batch, group or instance."""
     groups: int = 8
     feature_attention: str = "none"
     """none, squeeze_excite, eca or cbam, at the end of each block."""
