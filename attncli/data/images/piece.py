@@ -53,7 +53,9 @@ def cut_piece(
     if how.brightness or how.contrast or how.saturation or how.hue:
         image = jitter(image, rng, how.brightness, how.contrast, how.saturation, how.hue)
     if draws[10] < how.blur:
-        image = pixels(picture(np.ascontiguousarray(image)).filter(ImageFilter.GaussianBlur(1.5 * draws[11])))
+        image = pixels(
+            picture(np.ascontiguousarray(image)).filter(ImageFilter.GaussianBlur(1.5 * float(draws[11])))
+        )
     return image, mask
 
 
