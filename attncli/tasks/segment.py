@@ -117,7 +117,14 @@ class SegmentTask(LabelTask):
     def batches(self) -> EpochBatches:
         """The training stream."""
         recipe, settings = self.recipe, self.recipe.train
-        return training_pieces(self.sets, settings.augment, recipe.image.size, settings.batch, settings.seed)
+        return training_pieces(
+            self.sets,
+            settings.augment,
+            recipe.image.size,
+            settings.batch,
+            settings.seed,
+            recipe.data.workers,
+        )
 
     def _outputs(self) -> int:
         """Outputs that learn: one, and with deep supervision those of the lower levels."""

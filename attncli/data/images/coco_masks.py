@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from attncli.data.faults import Faults
 from attncli.data.files import split_of
 from attncli.data.images.geometry import IGNORED
 from attncli.data.images.masks import Mask, MaskClasses
-from attncli.data.images.paired import Paired, PairLook
+from attncli.data.images.paired import Paired, PairLook, files_identity
 from attncli.data.images.reading import Pixels, Unreadable, read_image
 from attncli.errors import DataError, Problem
 
@@ -193,6 +193,16 @@ class CocoPairs:
     def take(self, chosen: Sequence[int]) -> CocoPairs:
         """Some of them."""
         return CocoPairs([self.annotated[at] for at in chosen], self.known, self.outside, self.look)
+
+    def seen(self, look: PairLook) -> CocoPairs:
+        """The same, read in another way."""
+        return CocoPairs(self.annotated, self.known, self.outside, look)
+
+    def identity(self) -> list[Any]:
+        """Files with their sizes and times, objects, classes and look."""
+        files = files_identity([one.image for one in self.annotated])
+        objects = [[one.height, one.width, one.objects] for one in self.annotated]
+        return [files, objects, sorted(self.known.items()), self.outside, asdict(self.look)]
 
 
 def object_mask(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:

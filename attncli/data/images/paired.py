@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +83,20 @@ class Paired(Protocol):
         ...
 
 
+class EncodedPairs(Paired, Protocol):
+    """Ones that are decoded when they are asked for."""
+
+    look: PairLook
+
+    def seen(self, look: PairLook) -> EncodedPairs:
+        """The same, read in another way."""
+        ...
+
+    def identity(self) -> list[Any]:
+        """JSON that changes whenever a picture, a mask or what is read of it does."""
+        ...
+
+
 class FilePairs:
     """A file for each picture and for each mask."""
 
@@ -114,6 +129,27 @@ class FilePairs:
         """Some of them."""
         return FilePairs([self.pairs[at] for at in chosen], self.classes, self.look)
 
+    def seen(self, look: PairLook) -> FilePairs:
+        """The same, read in another way."""
+        return FilePairs(self.pairs, self.classes, look)
+
+    def identity(self) -> list[Any]:
+        """Files with their sizes and times, classes and look."""
+        paths = [path for pair in self.pairs for path in (pair.image, pair.mask)]
+        return [files_identity(paths), asdict(self.classes), asdict(self.look)]
+
+
+def files_identity(paths: Sequence[Path]) -> list[Any]:
+    """Paths, sizes and times."""
+    found: list[Any] = []
+    for path in paths:
+        try:
+            stat = path.stat()
+            found.append([str(path.absolute()), stat.st_size, stat.st_mtime_ns])
+        except OSError:
+            found.append([str(path), 0, 0])
+    return found
+
 
 def _joined(told: list[str]) -> str:
     text = "; ".join(told)
@@ -144,3 +180,52 @@ class HeldPairs:
         """Some of them."""
         places = [self.place(at) for at in chosen]
         return HeldPairs([self.images[at] for at in chosen], [self.masks[at] for at in chosen], places)
+
+
+class KeptPairs:
+    """Decoded ones in a file that is mapped into memory: each picture, then its mask.
+
+    Args:
+        path: the file.
+        shapes: int64 [N, 3], height, width and channels of all in the file.
+        places: of those chosen, for messages.
+        chosen: numbers of those that count; None is all.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        shapes: NDArray[np.int64],
+        places: Sequence[str],
+        chosen: NDArray[np.int64] | None = None,
+    ) -> None:
+        self.path, self.shapes, self.places = path, shapes, list(places)
+        self.chosen = np.arange(len(shapes)) if chosen is None else chosen
+        self._ends = np.cumsum(shapes[:, 0] * shapes[:, 1] * (shapes[:, 2] + 1))
+        self._data: NDArray[np.uint8] | None = None
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def read(self, at: int) -> tuple[Pixels, Mask]:
+        """uint8 [H, W, C] and uint8 [H, W]."""
+        if self._data is None:
+            self._data = np.memmap(self.path, np.uint8, "r").view(np.ndarray)
+        number = int(self.chosen[at])
+        height, width, channels = self.shapes[number].tolist()
+        end, pixels = int(self._ends[number]), height * width
+        start = end - pixels * (channels + 1)
+        image = self._data[start : end - pixels].reshape(height, width, channels)
+        return image, self._data[end - pixels : end].reshape(height, width)
+
+    def place(self, at: int) -> str:
+        """Its path."""
+        return self.places[at]
+
+    def take(self, chosen: Sequence[int]) -> KeptPairs:
+        """Some of them."""
+        numbers = np.asarray(chosen, np.int64)
+        return KeptPairs(self.path, self.shapes, [self.places[at] for at in numbers], self.chosen[numbers])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_data": None}

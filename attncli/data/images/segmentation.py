@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from attncli.data.cache import cache_folder
 from attncli.data.example_parts import held_out
 from attncli.data.faults import Faults, quoted
-from attncli.data.images.geometry import IGNORED
 from attncli.data.images.mask_sources import MaskParts, open_masks, part_of
 from attncli.data.images.masks import MaskClasses
-from attncli.data.images.paired import FilePairs, HeldPairs, Paired, PairLook
-from attncli.data.images.piece import cut_piece
+from attncli.data.images.pair_keeping import Checked, check_pairs
+from attncli.data.images.paired import HeldPairs, Paired, PairLook
 from attncli.data.images.reading import Channels, Unreadable, read_header
 from attncli.data.images.scenes import COUNTS, NAMES, scenes
+from attncli.data.images.segment_rows import Pieces, Whole
 from attncli.data.images.shaping import Size
-from attncli.data.order import Batch, EpochBatches, EvaluationBatches
+from attncli.data.order import EpochBatches, EvaluationBatches
 from attncli.data.sources import Progress
 from attncli.errors import DataError, Problem, RecipeError
 from attncli.recipe.segment import SegmentAugment, SegmentData
@@ -107,17 +106,30 @@ def prepare_segments(
     look = PairLook(channels, size, image.fit)
     room = max(1.0, augment.scale[1]) if size else 1.0
     order = ["train", "validation", *tests]
-    sets = {}
-    budget = [section.memory << 20]
+    checked = {}
+    budget = section.memory << 20
     for name in order:
         seen = replace(look, room=room) if name == "train" else look
-        sets[name] = _checked(name, sources[name], seen, section.corrupt, faults, budget, progress)
+        found_pairs = check_pairs(
+            sources[name],
+            seen,
+            section.corrupt,
+            faults,
+            cache_folder(section.cache),
+            budget,
+            f"reading {name}",
+            progress,
+        )
+        budget = max(0, budget - found_pairs.kept_bytes)
+        checked[name] = found_pairs
     faults.check()
     for name in order:
-        if not len(sets[name]):
+        if not len(checked[name].pairs):
             raise DataError(Problem(f"{where}: the {name} part holds no usable picture"))
+    sets = {name: _as_set(name, one) for name, one in checked.items()}
     train = sets["train"]
-    counts, mean, std = _statistics(train, len(found.names), 1 if channels == "grey" else 3)
+    counts = checked["train"].counts[:, : len(found.names)]
+    mean, std = checked["train"].mean_and_deviation()
     if not counts.any():
         raise DataError(Problem(f"{where}: every pixel of the training masks is ignored"))
     if pixels is None:
@@ -208,47 +220,8 @@ def _channels(image: PixelSection, train: Paired, pixels: PixelFacts | None) -> 
     return "grey"
 
 
-def _checked(
-    name: str,
-    source: Paired,
-    look: PairLook,
-    corrupt: str,
-    faults: Faults,
-    budget: list[int],
-    progress: Progress | None,
-) -> SegmentSet:
-    """Every pair read once; kept in memory as long as ``budget`` (bytes left) lasts."""
-    if isinstance(source, HeldPairs):
-        shaped = [look.shape(*source.read(at)) for at in range(len(source))]
-        held = HeldPairs([i for i, _ in shaped], [m for _, m in shaped], source.places)
-        return SegmentSet(name, held, np.array([m.shape for m in held.masks], np.int64).reshape(-1, 2))
-    source.look = look  # type: ignore[attr-defined]
-    images, masks, good, sizes = [], [], [], []
-    keeps, skipped = True, 0
-    for at in range(len(source)):
-        try:
-            image, mask = source.read(at)
-        except Unreadable as error:
-            if corrupt == "skip":
-                skipped += 1
-            else:
-                faults.add(error.reason, source.place(at))
-            continue
-        good.append(at)
-        sizes.append(mask.shape)
-        budget[0] -= image.nbytes + mask.nbytes
-        keeps = keeps and budget[0] >= 0
-        if keeps:
-            images.append(image)
-            masks.append(mask)
-        if progress:
-            progress(f"reading {name}", at + 1, sum(map(len, (images,))))
-    pairs: Paired = source.take(good)
-    if keeps:
-        pairs = HeldPairs(images, masks, [source.place(at) for at in good])
-    else:
-        budget[0] += sum(i.nbytes for i in images) + sum(m.nbytes for m in masks)
-    return SegmentSet(name, pairs, np.array(sizes, np.int64).reshape(-1, 2), skipped)
+def _as_set(name: str, checked: Checked) -> SegmentSet:
+    return SegmentSet(name, checked.pairs, checked.shapes[:, :2], checked.skipped)
 
 
 def _common(train: SegmentSet) -> Size:
@@ -263,25 +236,6 @@ def _common(train: SegmentSet) -> Size:
             )
         )
     return int(sizes[0][0]), int(sizes[0][1])
-
-
-def _statistics(
-    train: SegmentSet, classes: int, channels: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Pixels by picture and class [N, K]; mean and deviation of pixels from 0 to 1 by channel."""
-    counts = np.zeros((len(train), classes), np.int64)
-    sums, squares, pixels = np.zeros(channels), np.zeros(channels), 0
-    values = np.arange(256) / 255
-    for at in range(len(train)):
-        image, mask = train.pairs.read(at)
-        counts[at] = np.bincount(mask.ravel(), minlength=256)[:classes]
-        for channel in range(channels):
-            histogram = np.bincount(image[..., channel].ravel(), minlength=256)
-            sums[channel] += histogram @ values
-            squares[channel] += histogram @ values**2
-        pixels += mask.size
-    mean = sums / pixels
-    return counts, mean, np.sqrt(np.maximum(squares / pixels - mean**2, 1e-6))
 
 
 def _normalisation(
@@ -324,103 +278,26 @@ def read_segment_set(
         source = _single(open_masks(section, name, "--data", faults, classes), "test")
         name = name.rstrip("/").rpartition("/")[2]
     look = PairLook("grey" if pixels.channels == 1 else "rgb", _size(image.size), image.fit)
-    found = _checked(name, source, look, section.corrupt, faults, [section.memory << 20], None)
+    checked = check_pairs(
+        source, look, section.corrupt, faults, cache_folder(section.cache), section.memory << 20
+    )
     faults.check()
-    if not len(found):
+    if not len(checked.pairs):
         raise DataError(Problem(f"{name}: no usable picture"))
-    return found
+    return _as_set(name, checked)
 
 
 # Batches
 
 
-class Pieces:
-    """Training pieces of a set; an epoch has one of each picture (the loader's ``Examples``)."""
-
-    shelves = 1
-
-    def __init__(
-        self,
-        examples: SegmentSet,
-        augment: SegmentAugment,
-        pixels: PixelFacts,
-        size: Size | None,
-        batch: int,
-    ) -> None:
-        self.examples, self.augment, self.batch = examples, augment, batch
-        self.piece, self.meant = pixels.size, size
-        self.fill = round(255 * float(np.mean(pixels.mean)))
-
-    def plan(self, epoch: int, shelf: int, rng: np.random.Generator) -> Sequence[Any]:
-        """Numbers of the pictures of each batch."""
-        order = rng.permutation(len(self.examples))
-        return [order[at : at + self.batch] for at in range(0, len(order), self.batch)]
-
-    def make(self, item: NDArray[np.int64], rng: np.random.Generator) -> Batch:
-        """One global batch."""
-        images, masks = [], []
-        for at, one in zip(item, rng.spawn(len(item)), strict=True):
-            image, mask = self.examples.pairs.read(int(at))
-            room = (1.0, 1.0)
-            if self.meant is not None:
-                room = (image.shape[0] / self.meant[0], image.shape[1] / self.meant[1])
-            image, mask = cut_piece(image, mask, one, self.augment, self.piece, room, self.fill)
-            images.append(image)
-            masks.append(mask)
-        return _batch(images, masks, item)
-
-
-class Whole:
-    """Whole pictures with their masks, those of one size together (the loader's ``Examples``)."""
-
-    shelves = 1
-
-    def __init__(self, examples: SegmentSet, batch: int) -> None:
-        self.examples, self.batch = examples, batch
-
-    def plan(self, epoch: int, shelf: int, rng: np.random.Generator) -> Sequence[Any]:
-        """Numbers of the pictures of each batch."""
-        _, kind = np.unique(self.examples.sizes, axis=0, return_inverse=True)
-        found: list[NDArray[np.int64]] = []
-        for number in range(int(kind.max()) + 1 if len(kind) else 0):
-            same = np.flatnonzero(kind.ravel() == number)
-            found += [same[at : at + self.batch] for at in range(0, len(same), self.batch)]
-        return found
-
-    def make(self, item: NDArray[np.int64], rng: np.random.Generator) -> Batch:
-        """One batch."""
-        read = [self.examples.pairs.read(int(at)) for at in item]
-        return _batch([image for image, _ in read], [mask for _, mask in read], item)
-
-
-def _batch(images: list[NDArray[np.uint8]], masks: list[NDArray[np.uint8]], item: NDArray[np.int64]) -> Batch:
-    return {
-        "images": torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),  # [B, C, H, W], channels last
-        "masks": torch.from_numpy(np.stack(masks)),  # uint8 [B, H, W]
-        "index": torch.from_numpy(np.asarray(item, np.int64)),
-    }
-
-
 def training_pieces(
-    sets: SegmentSets, augment: SegmentAugment, size: Sequence[int], batch: int, seed: int
+    sets: SegmentSets, augment: SegmentAugment, size: Sequence[int], batch: int, seed: int, workers: int = 0
 ) -> EpochBatches:
     """An endless stream of batches of training pieces; ``size`` is ``image.size``."""
-    return EpochBatches(Pieces(sets.train, augment, sets.pixels, _size(size), batch), seed)
+    rows = Pieces(sets.train.pairs, augment, sets.pixels.size, sets.pixels.mean, _size(size), batch)
+    return EpochBatches(rows, seed, workers=workers)
 
 
 def whole_pictures(examples: SegmentSet, batch: int) -> EvaluationBatches:
     """Every picture once."""
-    return EvaluationBatches(Whole(examples, batch), 0)
-
-
-__all__ = [
-    "IGNORED",
-    "FilePairs",
-    "PixelFacts",
-    "SegmentSet",
-    "SegmentSets",
-    "prepare_segments",
-    "read_segment_set",
-    "training_pieces",
-    "whole_pictures",
-]
+    return EvaluationBatches(Whole(examples.pairs, examples.sizes, batch), 0)
