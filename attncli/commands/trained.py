@@ -30,6 +30,7 @@ TASKS = {
     "classify/han": ("attncli.tasks.han", "HanTask"),
     "classify/transformer": ("attncli.tasks.encoder_classify", "EncoderClassifyTask"),
     "classify/bag_of_words": ("attncli.tasks.bag_of_words", "BagTask"),
+    "segment": ("attncli.tasks.segment", "SegmentTask"),
     "classify/vit": ("attncli.tasks.image_classify", "ImageClassifyTask"),
     "finetune/vit": ("attncli.tasks.image_classify", "ImageClassifyTask"),
 }
@@ -47,6 +48,7 @@ METRIC_NAMES = {
     "translate": "attncli.tasks.translation_metrics",
     "finetune": "attncli.tasks.label_metrics",
     "classify": "attncli.tasks.label_metrics",
+    "segment": "attncli.tasks.segment_metrics",
 }
 """The same to the module that names its metrics. No torch."""
 
@@ -54,6 +56,7 @@ APPLY = {
     "finetune": "attncli.commands.apply_labels",
     "classify": "attncli.commands.apply_labels",
     "classify/vit": "attncli.commands.apply_images",
+    "segment": "attncli.commands.apply_segments",
     "finetune/vit": "attncli.commands.apply_images",
 }
 """The same to the module whose ``apply`` a run is applied with."""
@@ -64,6 +67,7 @@ INSPECT = {
     "finetune": "attncli.commands.inspect_labels",
     "classify": "attncli.commands.inspect_labels",
     "classify/vit": "attncli.commands.inspect_images",
+    "segment": "attncli.commands.inspect_segments",
     "finetune/vit": "attncli.commands.inspect_images",
 }
 """The same to the module whose ``inspect`` shows what a run looks at."""

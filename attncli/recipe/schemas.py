@@ -29,6 +29,7 @@ SCHEMAS: dict[str, dict[str, tuple[str, str]]] = {
         "bag_of_words": ("attncli.recipe.classify", "BagRecipe"),
         "vit": ("attncli.recipe.image", "ImageRecipe"),
     },
+    "segment": {"segment": ("attncli.recipe.segment", "SegmentRecipe")},
     "bench": {
         "train": ("attncli.recipe.bench", "BenchTrainRecipe"),
         "attention": ("attncli.recipe.bench", "BenchAttentionRecipe"),
