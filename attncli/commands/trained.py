@@ -29,6 +29,7 @@ TASKS = {
     "classify/han": ("attncli.tasks.han", "HanTask"),
     "classify/transformer": ("attncli.tasks.encoder_classify", "EncoderClassifyTask"),
     "classify/bag_of_words": ("attncli.tasks.bag_of_words", "BagTask"),
+    "classify/video": ("attncli.tasks.video_classify", "VideoTask"),
 }
 """Command, with the kind of recipe where it matters, to module and class of its task; imported when used."""
 

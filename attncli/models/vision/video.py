@@ -1,0 +1,399 @@
+"""Models of video: attention over space and time, in five ways.
+
+    joint        every token sees every token of the clip       ViViT model 1, https://arxiv.org/abs/2103.15691
+    factorised   tokens of a moment, then moments               ViViT model 2, the factorised encoder
+    divided      in each layer time, then space, then the feed-forward net
+                                                                TimeSformer, https://arxiv.org/abs/2102.05095
+    pooled       each frame for itself, then weights over frames
+    frame        the middle frame alone, to compare with
+
+Legend: B clips, S scales, T frames, K channels, R rows and Q columns of pixels; P moments (tubelets in time),
+N tokens of a moment, C width, L labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from attncli.attention import Attention, Padding, build_position
+from attncli.layers import Block, FeedForward, LayerStack, build_norm, build_pooling, initialise
+from attncli.layers.pictures import ConvolutionTokens, PatchTokens
+from attncli.models.vision.video_config import VideoConfig
+from attncli.ops.dropout import Dropout, dropout_add
+
+_ABSOLUTE = ("learned", "sinusoidal")
+
+
+class VideoModel(nn.Module):
+    """Clips to logits.
+
+    ``mean`` and ``deviation`` [K] bring pixels to 0 and 1; they are stored with the weights.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, config: VideoConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("mean", torch.full((config.channels,), 0.5))
+        self.register_buffer("deviation", torch.full((config.channels,), 0.5))
+        self.tokens = _tokeniser(config)
+        self.scale = nn.Embedding(config.scales, config.width) if config.scales > 1 else None
+        self.encoder = _ENCODERS[config.space_time](config)
+        self.fusion = _Fusion(config) if config.scales > 1 else None
+        self.dropout = Dropout(config.head_dropout)
+        self.head = nn.Linear(config.width, config.labels)
+        self.head.muon = False
+        initialise(self)
+        if isinstance(self.encoder, DividedEncoder):
+            self.encoder.after_drawing()
+
+    def forward(self, clips: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Pixels [B, S T, K, R, Q], 0 to 255 in any type, to logits [B, L].
+
+        ``keep`` bool [B, S T]: False where a short video has ended; such frames change nothing.
+        """
+        config = self.config
+        x, keep = self.frames(clips, keep)  # [B S, T, K, R, Q]
+        x, keep = self.embed(x, keep)  # [B S, P, N, C]
+        x = self.encoder(x, keep)  # [B S, C]
+        if self.fusion is not None:
+            x = self.fusion(x.unflatten(0, (-1, config.scales)))
+        return self.head(self.dropout(x))
+
+    def frames(self, clips: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The frames that the model sees, scale by scale: [B, S T, K, R, Q] to [B S, T, K, R, Q]."""
+        frames = self.config.frames
+        clips = clips.unflatten(1, (-1, frames)).flatten(0, 1)
+        keep = None if keep is None else keep.unflatten(1, (-1, frames)).flatten(0, 1)
+        if self.config.space_time == "frame":
+            middle = torch.full((len(clips),), frames // 2, device=clips.device)
+            if keep is not None:
+                middle = keep.sum(1) // 2
+            return clips[torch.arange(len(clips), device=clips.device), middle].unsqueeze(1), None
+        return clips, keep
+
+    def embed(self, clips: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Frames [B S, T, K, R, Q] to tokens without positions [B S, P, N, C]; ``keep`` to moments [B S, P]."""
+        tubelet = self.config.tubelet
+        x = (clips.float() - 255 * self.mean[:, None, None]) / (255 * self.deviation[:, None, None])
+        moments = x.shape[1] // tubelet
+        x = self.tokens(x.reshape(-1, tubelet * x.shape[2], *x.shape[3:]))  # [B S P, N, C]
+        x = x.unflatten(0, (-1, moments))
+        if self.scale is not None:
+            scale = self.scale.weight.repeat(len(x) // len(self.scale.weight), 1)  # [B S, C]
+            x = x + scale[:, None, None].to(x.dtype)
+        return x, None if keep is None else keep.unflatten(1, (moments, tubelet)).any(2)
+
+    def gradient_checkpointing(self, on: bool = True) -> None:
+        """Whether training recomputes each block's activations in the backward pass."""
+        for module in self.modules():
+            if isinstance(module, LayerStack | DividedEncoder):
+                module.checkpointing = on
+
+
+def _tokeniser(config: VideoConfig) -> nn.Module:
+    """From the stacked frames of a tubelet [.., t K, R, Q] to tokens [.., N, C].
+
+    A linear layer on them is a three-dimensional convolution with its kernel as stride, the tubelet embedding.
+    """
+    channels = config.tubelet * config.channels
+    if config.stem == "patch":
+        return PatchTokens(channels, config.patch, config.width)
+    layers = config.patch[0].bit_length() - 1
+    widths = [max(16, config.width >> (layers - 1 - at)) for at in range(layers)]
+    return ConvolutionTokens(channels, widths)
+
+
+class _Places(nn.Module):
+    """Absolute positions and the class token, put to tokens on a grid."""
+
+    def __init__(self, config: VideoConfig, grid: tuple[int, ...], std: float = 0.02) -> None:
+        super().__init__()
+        self.first = nn.Parameter(torch.zeros(config.width)) if config.prefix else None
+        self.position = None
+        if config.position in _ABSOLUTE:
+            self.position = _position(config, config.position, grid, config.width, std)
+        self.dropout = Dropout(config.dropout)
+        if self.first is not None:
+            nn.init.normal_(self.first, std=0.02)
+
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """[B, T, C] to [B, 1 + T, C], or [B, T, C] without a class token; ``keep`` [B, T] alike."""
+        if self.first is not None:
+            first = self.first.to(x.dtype).expand(len(x), 1, -1)
+            x = torch.cat((first, x), 1)
+            if keep is not None:
+                keep = torch.cat((torch.ones_like(keep[:, :1]), keep), 1)
+        if self.position is not None:
+            x = self.position.embed(x)
+        return self.dropout(x), keep
+
+
+def _position(
+    config: VideoConfig, kind: str, grid: tuple[int, ...], width: int, std: float = 0.02
+) -> nn.Module | None:
+    """The scheme for tokens on a grid of one, two or three axes."""
+    if kind == "none":
+        return None
+    head_dim = config.width // config.heads
+    sizes = {"width": width, "heads": config.heads, "head_dim": head_dim}
+    if kind == "learned":
+        sizes["std"] = std
+    if len(grid) == 1:
+        return build_position(kind, max_length=grid[0] + config.prefix, **sizes)
+    name = f"{kind}_{len(grid)}d"
+    return build_position(name, max_length=0, grid=grid, prefix=config.prefix, **sizes)
+
+
+def _attention(config: VideoConfig, position: nn.Module | None) -> Attention:
+    options = dict(config.mechanism_options)
+    return Attention(
+        config.width,
+        heads=config.heads,
+        kv_heads=config.kv_heads,
+        mechanism=config.mechanism,
+        position=position,
+        bias=config.bias,
+        dropout=config.attention_dropout,
+        qk_norm=config.qk_norm,
+        backend=config.backend,
+        **options,
+    )
+
+
+def _norm(config: VideoConfig) -> nn.Module:
+    return build_norm(config.norm_kind, config.width, epsilon=1e-6, bias=config.bias)
+
+
+def _stack(config: VideoConfig, layers: int, grid: tuple[int, ...]) -> LayerStack:
+    """Blocks over tokens on ``grid``."""
+    turning = None
+    if config.position not in (*_ABSOLUTE, "none"):
+        turning = _position(config, config.position, grid, config.width)
+
+    def block(index: int) -> Block:
+        return Block(
+            _attention(config, turning),
+            FeedForward(config.width, config.intermediate, activation=config.activation, bias=config.bias),
+            _norm(config),
+            _norm(config),
+            place=config.norm,
+            dropout=config.dropout,
+            drop_path=config.drop_path * index / max(1, layers - 1),
+        )
+
+    norm = _norm(config) if config.norm == "pre" else None
+    return LayerStack(block, layers, norm=norm, positions=[turning] if turning is not None else [])
+
+
+class JointEncoder(nn.Module):
+    """Every token sees every token of the clip."""
+
+    def __init__(self, config: VideoConfig) -> None:
+        super().__init__()
+        self.places = _Places(config, config.grid)
+        self.stack = _stack(config, config.layers, config.grid)
+        self.pool = build_pooling(config.pooling, config.width)
+
+    def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
+        """Tokens [B, P, N, C], moments that are there [B, P], to [B, C]."""
+        if keep is not None:
+            keep = keep.repeat_interleave(x.shape[2], 1)  # [B, P N]
+        x, keep = self.places(x.flatten(1, 2), keep)
+        x = self.stack(x, None if keep is None else Padding(keep))
+        return self.pool(x, keep)
+
+
+class FrameEncoder(nn.Module):
+    """The tokens of each moment see each other, and become one vector."""
+
+    def __init__(self, config: VideoConfig) -> None:
+        super().__init__()
+        grid = config.grid[1:]
+        self.places = _Places(config, grid)
+        self.stack = _stack(config, config.layers, grid)
+        self.pool = build_pooling(config.pooling, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens [B, P, N, C] to [B, P, C]."""
+        batch = len(x)
+        x, _ = self.places(x.flatten(0, 1))  # [B P, N, C]
+        return self.pool(self.stack(x)).unflatten(0, (batch, -1))
+
+
+class FactorisedEncoder(nn.Module):
+    """Space first, then time."""
+
+    def __init__(self, config: VideoConfig) -> None:
+        super().__init__()
+        self.space = FrameEncoder(config)
+        self.places = _Places(config, config.grid[:1], std=1.0)
+        self.time = _stack(config, config.temporal_layers, config.grid[:1])
+        self.pool = build_pooling(config.pooling, config.width)
+
+    def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
+        """Tokens [B, P, N, C], moments that are there [B, P], to [B, C]."""
+        x, keep = self.places(self.space(x), keep)  # [B, P, C]
+        x = self.time(x, None if keep is None else Padding(keep))
+        return self.pool(x, keep)
+
+
+class PooledEncoder(nn.Module):
+    """Each frame for itself; the clip is a weighted sum of its frames."""
+
+    def __init__(self, config: VideoConfig) -> None:
+        super().__init__()
+        self.space = FrameEncoder(config)
+        self.position = None
+        if config.ordered:  # nothing turns queries and keys here, so the place in time is added
+            kind = "sinusoidal" if config.position == "rotary" else config.position
+            self.position = _position(replace(config, pooling="mean"), kind, config.grid[:1], config.width)
+        self.pool = build_pooling("mean" if config.pooling == "mean" else "attention", config.width)
+
+    def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
+        """Tokens [B, P, N, C], moments that are there [B, P], to [B, C]."""
+        x = self.space(x)  # [B, P, C]
+        if self.position is not None:
+            x = self.position.embed(x)
+        return self.pool(x, keep)
+
+
+class OneFrameEncoder(nn.Module):
+    """One frame."""
+
+    def __init__(self, config: VideoConfig) -> None:
+        super().__init__()
+        self.space = FrameEncoder(config)
+
+    def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
+        """Tokens [B, 1, N, C] to [B, C]."""
+        return self.space(x)[:, 0]
+
+
+class DividedBlock(nn.Module):
+    """Attention over time, then over space, then the feed-forward net, each with its residual connection.
+
+    As published, a further linear layer, zero at first, follows the attention over time; the class token takes
+    no part in it, stands among the tokens of every moment, and becomes the mean of what each moment made of it.
+    """
+
+    def __init__(self, config: VideoConfig, turning: tuple[nn.Module | None, nn.Module | None]) -> None:
+        super().__init__()
+        self.time_norm, self.space_norm, self.feed_forward_norm = (_norm(config) for _ in range(3))
+        self.time = _attention(config, turning[0])
+        self.space = _attention(config, turning[1])
+        self.time_out = nn.Linear(config.width, config.width, bias=config.bias)
+        self.feed_forward = FeedForward(
+            config.width, config.intermediate, activation=config.activation, bias=config.bias
+        )
+        self.pre, self.dropout = config.norm == "pre", config.dropout
+
+    def forward(self, x: Tensor, first: Tensor | None, keep: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Tokens [B, P, N, C] and the class token [B, 1, C]; ``keep`` [B, P]: the same after a layer."""
+        batch, moments, count, _ = x.shape
+
+        def over_time(y: Tensor) -> Tensor:
+            y = y.transpose(1, 2).flatten(0, 1)  # [B N, P, C]
+            mask = None if keep is None else Padding(keep.repeat_interleave(count, 0))
+            y = self.time_out(self.time(y, mask=mask))
+            return y.unflatten(0, (batch, count)).transpose(1, 2)
+
+        x = self._residual(x, self.time_norm, over_time)
+        if first is not None:
+            x = torch.cat((first.unsqueeze(1).expand(-1, moments, -1, -1), x), 2)  # [B, P, 1 + N, C]
+        y = self.space_norm(x) if self.pre else x
+        y = self.space(y.flatten(0, 1)).unflatten(0, (batch, moments))
+        x = dropout_add(y, x, self.dropout, self.training)
+        x = x if self.pre else self.space_norm(x)
+        if first is not None:
+            first, x = _mean(x[:, :, 0], keep), x[:, :, 1:]
+            first = self._residual(first, self.feed_forward_norm, self.feed_forward)
+        return self._residual(x, self.feed_forward_norm, self.feed_forward), first
+
+    def _residual(self, x: Tensor, norm: nn.Module, layer: Callable[[Tensor], Tensor]) -> Tensor:
+        if self.pre:
+            return dropout_add(layer(norm(x)), x, self.dropout, self.training)
+        return norm(dropout_add(layer(x), x, self.dropout, self.training))
+
+
+def _mean(x: Tensor, keep: Tensor | None) -> Tensor:
+    """The mean over the moments that are there, [B, P, C] to [B, 1, C]."""
+    if keep is None:
+        return x.mean(1, keepdim=True)
+    share = (keep / keep.sum(1, keepdim=True).clamp(min=1)).to(x.dtype)  # [B, P]
+    return torch.bmm(share.unsqueeze(1), x)
+
+
+class DividedEncoder(nn.Module):
+    """Time and space by turns."""
+
+    def __init__(self, config: VideoConfig) -> None:
+        super().__init__()
+        self.first = nn.Parameter(torch.zeros(1, 1, config.width)) if config.prefix else None
+        if self.first is not None:
+            nn.init.normal_(self.first, std=0.02)
+        cells = replace(config, pooling="mean")  # the class token stands nowhere in time
+        added = config.position in _ABSOLUTE
+        self.position = _position(cells, config.position, config.grid, config.width) if added else None
+        turning = (None, None)
+        if not added and config.position != "none":
+            turning = (
+                _position(cells, config.position, config.grid[:1], config.width),
+                _position(config, config.position, config.grid[1:], config.width),
+            )
+        self.dropout = Dropout(config.dropout)
+        self.blocks = nn.ModuleList(DividedBlock(config, turning) for _ in range(config.layers))
+        self.norm = _norm(config) if config.norm == "pre" else nn.Identity()
+        self.pool = build_pooling(config.pooling, config.width)
+        self.checkpointing = False
+
+    def after_drawing(self) -> None:
+        """What attention over time adds is nothing at first."""
+        for block in self.blocks:
+            nn.init.zeros_(block.time_out.weight)
+
+    def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
+        """Tokens [B, P, N, C], moments that are there [B, P], to [B, C]."""
+        shape = x.shape[1:3]
+        if self.position is not None:
+            x = self.position.embed(x.flatten(1, 2)).unflatten(1, shape)
+        x = self.dropout(x)
+        first = None if self.first is None else self.first.to(x.dtype).expand(len(x), -1, -1)
+        recompute = self.checkpointing and self.training
+        for block in self.blocks:
+            inputs = (x, first, keep)
+            x, first = checkpoint(block, *inputs, use_reentrant=False) if recompute else block(*inputs)
+        if first is not None:
+            return self.norm(first)[:, 0]
+        keep = None if keep is None else keep.repeat_interleave(shape[1], 1)
+        return self.pool(self.norm(x).flatten(1, 2), keep)
+
+
+_ENCODERS: dict[str, type[nn.Module]] = {
+    "joint": JointEncoder,
+    "factorised": FactorisedEncoder,
+    "divided": DividedEncoder,
+    "pooled": PooledEncoder,
+    "frame": OneFrameEncoder,
+}
+
+
+class _Fusion(nn.Module):
+    """The vectors of several scales become one."""
+
+    def __init__(self, config: VideoConfig) -> None:
+        super().__init__()
+        concat = config.fusion == "concat"
+        self.pool = None if concat else build_pooling(config.fusion, config.width)
+        self.project = nn.Linear(config.scales * config.width, config.width) if concat else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, S, C] to [B, C]."""
+        return self.pool(x) if self.project is None else self.project(x.flatten(1))
