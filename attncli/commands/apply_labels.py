@@ -10,25 +10,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attncli import console
-from attncli.commands.trained import load_task, open_run
+from attncli.commands.trained import load_task
 from attncli.data.labelled_records import PAIRS, TEXTS
 from attncli.errors import DataError, Problem, RecipeError
 from attncli.recipe.finetune import AnswerRecipe, TagRecipe
+from attncli.recipe.loading import LoadedRecipe
 
 if TYPE_CHECKING:
     from attncli.tasks.answer import AnswerTask
     from attncli.tasks.classify import ClassifyTask
     from attncli.tasks.tag import TagTask
+    from attncli.training import RunFolder
 
 CHUNK = 4096
 """Texts that are sorted by length among themselves; written in their order."""
 
 
 def apply(
-    command: str, path: Path, inputs: list[str], *, context: str | None = None, nbest: int | None = None
+    command: str,
+    run: RunFolder,
+    loaded: LoadedRecipe,
+    inputs: list[str],
+    *,
+    context: str | None = None,
+    nbest: int | None = None,
 ) -> None:
-    """Apply the run at ``path`` to texts, files (a text a line, or JSON lines), or standard input."""
-    run, loaded = open_run(command, path)
+    """Apply a run to texts, files (a text a line, or JSON lines), or standard input."""
+    path = run.path
     answering = isinstance(loaded.recipe, AnswerRecipe)
     if context is not None and not answering:
         raise RecipeError("--context is of question answering; this run labels texts")

@@ -26,6 +26,7 @@ SCHEMAS: dict[str, dict[str, tuple[str, str]]] = {
         "han": ("attncli.recipe.classify", "HanRecipe"),
         "transformer": ("attncli.recipe.classify", "TransformerRecipe"),
         "bag_of_words": ("attncli.recipe.classify", "BagRecipe"),
+        "vit": ("attncli.recipe.image", "ImageRecipe"),
         "video": ("attncli.recipe.video", "VideoRecipe"),
     },
     "bench": {

@@ -1,1 +1,1 @@
-"""Models that see: images, clips, and what is in them."""
+"""Models that see: images, clips, masks."""
