@@ -18,8 +18,8 @@ from attncli.recipe.loading import LoadedRecipe
 
 if TYPE_CHECKING:
     from attncli.tasks.answer import AnswerTask
-    from attncli.tasks.classify import ClassifyTask
     from attncli.tasks.tag import TagTask
+    from attncli.tasks.text_classify import TextClassifyTask
     from attncli.training import RunFolder
 
 CHUNK = 4096
@@ -153,7 +153,7 @@ def _field(records: list[Record], *names: str) -> list[str]:
     return found
 
 
-def _classify(task: ClassifyTask, chunk: list[Record], nbest: int | None) -> list[dict[str, Any]]:
+def _classify(task: TextClassifyTask, chunk: list[Record], nbest: int | None) -> list[dict[str, Any]]:
     texts, pairs = texts_of(task, chunk)
     shares = task.apply(texts, pairs)
     rows = []
@@ -167,7 +167,7 @@ def _classify(task: ClassifyTask, chunk: list[Record], nbest: int | None) -> lis
     return rows
 
 
-def texts_of(task: ClassifyTask, chunk: list[Record]) -> tuple[list[str], list[str] | None]:
+def texts_of(task: TextClassifyTask, chunk: list[Record]) -> tuple[list[str], list[str] | None]:
     """The texts of records, and their second texts where the run labels pairs."""
     data = task.recipe.data
     if task.labels.pairs and not chunk[0][0]:

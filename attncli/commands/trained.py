@@ -32,6 +32,7 @@ TASKS = {
     "classify/bag_of_words": ("attncli.tasks.bag_of_words", "BagTask"),
     "classify/vit": ("attncli.tasks.image_classify", "ImageClassifyTask"),
     "classify/video": ("attncli.tasks.video_classify", "VideoTask"),
+    "finetune/vit": ("attncli.tasks.image_classify", "ImageClassifyTask"),
 }
 """Command, with the kind of recipe where it matters, to module and class of its task; imported when used."""
 
@@ -54,6 +55,7 @@ APPLY = {
     "finetune": "attncli.commands.apply_labels",
     "classify": "attncli.commands.apply_labels",
     "classify/vit": "attncli.commands.apply_images",
+    "finetune/vit": "attncli.commands.apply_images",
 }
 """The same to the module whose ``apply`` a run is applied with."""
 
@@ -63,6 +65,7 @@ INSPECT = {
     "finetune": "attncli.commands.inspect_labels",
     "classify": "attncli.commands.inspect_labels",
     "classify/vit": "attncli.commands.inspect_images",
+    "finetune/vit": "attncli.commands.inspect_images",
 }
 """The same to the module whose ``inspect`` shows what a run looks at."""
 
@@ -72,6 +75,7 @@ EXPORT = {
     "finetune": "attncli.commands.export_text",
     "classify": "attncli.commands.export_text",
     "classify/vit": "attncli.commands.export_images",
+    "finetune/vit": "attncli.commands.export_images",
 }
 """The same to the module that writes a run for other libraries."""
 

@@ -5,6 +5,8 @@ Legend: B pictures, K channels, R rows and S columns of pixels, N tokens (row by
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -73,3 +75,24 @@ class ConvolutionTokens(nn.Module):
             if self.pool:
                 x = F.max_pool2d(x, self.pool, 2, self.pool // 2)
         return x.flatten(2).transpose(1, 2)
+
+
+class Normalise(nn.Module):
+    """Pictures of bytes brought to mean 0 and deviation 1: ``(value / 255 - mean) / std``, float32.
+
+    Buffers are not stored with the weights.
+
+    Args:
+        mean, std: of each channel, of values between 0 and 1.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        scale = 1 / (255 * torch.tensor(std, dtype=torch.float64))
+        shift = -torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)
+        self.register_buffer("scale", scale.float().view(-1, 1, 1), persistent=False)
+        self.register_buffer("shift", shift.float().view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 [..., K, R, S] to float32; the layout in memory stays."""
+        return torch.addcmul(self.shift, images.float(), self.scale)

@@ -7,31 +7,13 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from attncli.recipe.finetune import LabelEvaluate
+from attncli.recipe.mechanisms import MechanismName
 from attncli.recipe.sections import AttentionSection, Recipe, Rule, Section
 from attncli.recipe.text import ClassifyTrain
-from attncli.recipe.vision import AugmentSection, PictureParts, PixelSection
+from attncli.recipe.vision import AugmentSection, LabelledPictures, PixelSection
 
 _OF_SWIN = ("depths", "window")
-_OF_BASE = (
-    "family", "size", "tokenizer", "patch", "convolutions", "kernel", "stride", "pool", "convolution_width",
-    "depths", "window", "pooling", "registers", "layers", "width", "intermediate", "norm_kind", "activation",
-    "bias", "layer_scale",
-)  # fmt: skip
 _OF_CONVOLUTION = ("convolutions", "kernel", "stride", "pool", "convolution_width")
-
-
-class LabelledPictures(PictureParts):
-    """``data`` of image classification: pictures with labels."""
-
-    image: str = ""
-    """Column of the picture, or of its path; empty takes image, img, path, file or the like."""
-    label: str = ""
-    """Column of the label; empty takes label, labels, class or the like."""
-    kind: Literal["auto", "single", "multi", "regression"] = "auto"
-    """One label a picture, several, or a number; auto reads it from the labels: lists are several, numbers
-    with fractions are regression."""
-    labels: list[str] = Field(default_factory=list)
-    """Every label, in the order of the outputs; empty takes those of the training part, sorted."""
 
 
 class ImageAttention(AttentionSection):
@@ -56,11 +38,6 @@ class ImageModel(Section):
     size: Literal["lite2", "lite4", "lite6", "lite7", "tiny", "small", "base", "large"] = "lite4"
     """Published dimensions: ViT-Lite's and CCT's lite2 to lite7; tiny (DeiT), small, base and large. The
     settings below override single ones."""
-    base: str = ""
-    """Pre-trained model: a run of attn classify on images, or a Hugging Face folder (ViT, DeiT); --from is
-    short for it. Empty trains a fresh one of the dimensions below."""
-    weights: Literal["base", "fresh"] = "base"
-    """The base's weights, or fresh ones in its shape: what pre-training is worth."""
     tokenizer: Literal["patch", "convolution"] = "patch"
     """How pixels become tokens: patches through one linear layer, or convolutions with pooling (CCT)."""
     patch: int = Field(4, ge=1)
@@ -105,20 +82,9 @@ class ImageModel(Section):
     grows evenly from 0 at the first."""
     layer_scale: float | None = Field(None, gt=0)
     """First value of a learnt factor on each sub-layer's output (Touvron et al. 2021); empty has none."""
-    reset_layers: int = Field(0, ge=0)
-    """Highest layers whose weights are drawn anew."""
-    freeze_layers: int = Field(0, ge=0)
-    """Lowest layers, with the embeddings, that do not learn; 0 trains all."""
-    freeze_embeddings: bool = False
-    """Whether embeddings stay as they are."""
-    lora: int = Field(0, ge=0)
-    """Rank of low-rank updates of the attention and feed-forward matrices (Hu et al. 2022): only they and the
-    head learn; 0 trains all weights."""
-    lora_alpha: float = Field(16.0, gt=0)
-    """Low-rank updates are scaled by this over the rank."""
 
     def cross_checks(self) -> list[Rule]:
-        """Settings that belong to a family, a tokeniser or a base."""
+        """Settings that belong to a family or a tokeniser."""
         wrong: list[Rule] = []
         given = {name for name in type(self).model_fields if getattr(self, name) != self._default(name)}
         if self.kernel % 2 == 0:
@@ -131,12 +97,6 @@ class ImageModel(Section):
         for name in _OF_SWIN:
             if name in given and self.family != "swin":
                 wrong.append(((name, "family"), "is of family=swin"))
-        if self.base:
-            wrong += [((n, "base"), "comes from model.base; leave it out") for n in _OF_BASE if n in given]
-        else:
-            for name in ("weights", "reset_layers", "freeze_layers", "freeze_embeddings", "lora"):
-                if name in given:
-                    wrong.append(((name, "base"), "is of a pre-trained model: give model.base (--from)"))
         return wrong
 
     def _default(self, name: str) -> object:
@@ -179,3 +139,90 @@ class ImageRecipe(Recipe):
     model: ImageModel = ImageModel()
     train: ImageTrain = ImageTrain()
     evaluate: ImageEvaluate = ImageEvaluate()
+
+
+class PretrainedAttention(Section):
+    """``model.attention`` of a pre-trained model: positions and heads are the base's."""
+
+    mechanism: MechanismName | None = None
+    """How queries meet keys; empty is the base's own. Mechanisms without weights of their own (scaled_dot,
+    topk, window, sparsemax, performer, nystrom ...) can stand in for each other."""
+    dropout: float | None = Field(None, ge=0, lt=1)
+    """Dropout on attention weights; empty is the base's own."""
+    backend: Literal["auto", "reference", "fused", "chunked", "flex", "blocks", "linear"] = "auto"
+    """How an exact mechanism is computed; auto takes what measures fastest on this machine."""
+
+
+class PretrainedImageModel(Section):
+    """``model`` of fine-tuning on images: the shape is the base's."""
+
+    attention: PretrainedAttention = PretrainedAttention()
+
+    base: str = ""
+    """Pre-trained model: a run of attn classify on images, or a Hugging Face folder (ViT, DeiT); --from is
+    short for it."""
+    weights: Literal["base", "fresh"] = "base"
+    """The base's weights, or fresh ones in its shape: what pre-training is worth."""
+    dropout: float | None = Field(None, ge=0, lt=1)
+    """Dropout on embeddings and sub-layers; empty is the base's own."""
+    head_dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout before the last layer."""
+    drop_path: float = Field(0.0, ge=0, lt=1)
+    """Stochastic depth of the last layer; it grows evenly from 0 at the first."""
+    reset_layers: int = Field(0, ge=0)
+    """Highest layers whose weights are drawn anew."""
+    freeze_layers: int = Field(0, ge=0)
+    """Lowest layers, with the embeddings, that do not learn; 0 trains all."""
+    freeze_embeddings: bool = False
+    """Whether embeddings stay as they are."""
+    lora: int = Field(0, ge=0)
+    """Rank of low-rank updates of the attention and feed-forward matrices (Hu et al. 2022): only they and the
+    head learn; 0 trains all weights."""
+    lora_alpha: float = Field(16.0, gt=0)
+    """Low-rank updates are scaled by this over the rank."""
+
+    def cross_checks(self) -> list[Rule]:
+        """There is a base; low-rank updates freeze all else."""
+        wrong: list[Rule] = []
+        if not self.base:
+            why = (
+                "is missing: give --from RUN or a Hugging Face folder; attn classify vit trains from scratch"
+            )
+            wrong.append((("base",), why))
+        if self.lora and self.freeze_layers:
+            why = "with model.lora only the low-rank updates learn anyway"
+            wrong.append((("freeze_layers", "lora"), why))
+        return wrong
+
+
+class PretrainedPixels(PixelSection):
+    """``image`` of fine-tuning: what is empty comes from the base."""
+
+    size: list[int] = Field(default_factory=list, max_length=2)
+    """Height and width in pixels, or one number for both; empty takes the base's. Learnt positions are
+    interpolated to another size."""
+    fit: Literal["crop", "pad", "stretch"] = "stretch"
+    """How an image of another shape becomes size: its middle is cut out, its rim filled, or it is stretched,
+    as transformers does."""
+    normalise: Literal["base", "data", "half", "imagenet"] = "base"  # type: ignore[assignment]
+    """Mean and deviation that pixels are brought to 0 and 1 with: the base's own, of the training part, 0.5
+    and 0.5, or ImageNet's."""
+
+
+class FinetuneImageTrain(ImageTrain):
+    """``train`` of fine-tuning on images."""
+
+    epochs: float = Field(5.0, gt=0)
+    """Passes over the training part, where steps is 0."""
+    batch: int = Field(32, ge=1)
+    """Images in one update, over all processes and accumulation rounds."""
+    learning_rate: float = Field(1e-4, gt=0)
+    """Peak learning rate."""
+
+
+class FinetuneImageRecipe(ImageRecipe):
+    """A recipe of ``attn finetune`` on images."""
+
+    image: PretrainedPixels = PretrainedPixels()
+    model: PretrainedImageModel = PretrainedImageModel()  # type: ignore[assignment]
+    train: FinetuneImageTrain = FinetuneImageTrain()

@@ -21,6 +21,7 @@ SCHEMAS: dict[str, dict[str, tuple[str, str]]] = {
         "classify": ("attncli.recipe.finetune", "ClassifyRecipe"),
         "ner": ("attncli.recipe.finetune", "TagRecipe"),
         "qa": ("attncli.recipe.finetune", "AnswerRecipe"),
+        "vit": ("attncli.recipe.image", "FinetuneImageRecipe"),
     },
     "classify": {
         "han": ("attncli.recipe.classify", "HanRecipe"),

@@ -73,12 +73,12 @@ class VideoModel(Section):
     space_time: Literal["joint", "factorised", "divided", "pooled", "frame"] = "factorised"
     """joint: every token sees all of the clip; factorised: space first, then time (ViViT, Arnab et al. 2021);
     divided: time, then space in every layer (TimeSformer, Bertasius et al. 2021); pooled: each frame for
-    itself, then weights over frames; frame: each frame for itself and the mean of them, for comparison."""
-    stem: Literal["patch", "convolution"] = "convolution"
-    """How tokens are cut: one linear layer on each patch, or convolutions that halve the picture until a patch
-    is one pixel, which learn from less data (Xiao et al. 2021)."""
-    patch: list[int] = Field(default_factory=lambda: [8], min_length=1, max_length=2)
-    """Height and width of a token in pixels, or one number for both."""
+    itself, then weights over frames; frame: the middle frame alone, for comparison."""
+    tokenizer: Literal["patch", "convolution"] = "convolution"
+    """How pixels become tokens: patches through one linear layer, or convolutions that halve the picture until
+    a patch is one cell, which learn from less data (Hassani et al. 2021)."""
+    patch: int = Field(8, ge=1)
+    """Side of a token in pixels; a power of two where tokenizer is convolution."""
     tubelet: int | None = Field(None, ge=1)
     """Frames in a token; empty is 2 for joint and factorised, else 1."""
     layers: int = Field(4, ge=1)
@@ -89,11 +89,11 @@ class VideoModel(Section):
     """Width of the residual stream."""
     intermediate: int | None = Field(None, ge=1)
     """Inner width of the feed-forward nets; empty is four times the width."""
-    pooling: Literal["first", "mean", "attention"] = "attention"
+    pooling: Literal["class", "mean", "attention"] = "attention"
     """How tokens become one vector, in space and in time: a class token, their mean, or a weighted sum with
     learnt attention, whose weights tell which frames and regions counted."""
     ordered: bool | None = None
-    """Whether frames know their place in time; empty: in all kinds but pooled and frame."""
+    """Whether frames know their place in time; empty: in all kinds but pooled."""
     fusion: Literal["mean", "concat", "attention"] = "attention"
     """How the scales of several strides become one vector."""
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -114,23 +114,19 @@ class VideoModel(Section):
     attention: VideoAttention = VideoAttention()
 
     def cross_checks(self) -> list[Rule]:
-        """Patches and the stem; frames for themselves have no tubelets and, averaged, no order."""
+        """Patches that convolutions can make; frames for themselves have no tubelets, one frame no order."""
         wrong: list[Rule] = []
-        if any(side < 1 for side in self.patch):
-            wrong.append((("patch",), f"{self.patch} must be whole numbers above 0"))
-        elif self.stem == "convolution" and any(side & (side - 1) or side < 2 for side in self.patch):
-            why = f"{self.patch}: convolutions halve, so a patch is 2, 4, 8, 16 or 32 pixels wide"
-            wrong.append((("patch", "stem"), why))
-        elif self.stem == "convolution" and len(set(self.patch)) > 1:
-            wrong.append((("patch", "stem"), f"{self.patch}: convolutions halve both sides alike"))
+        if self.tokenizer == "convolution" and (self.patch & (self.patch - 1) or self.patch < 2):
+            why = f"{self.patch}: convolutions halve, so that a token is 2, 4, 8, 16 or 32 pixels wide"
+            wrong.append((("patch", "tokenizer"), why))
         if self.space_time in APART and (self.tubelet or 1) > 1:
             why = f"{self.space_time} sees each frame for itself, and a tubelet holds {self.tubelet}"
             wrong.append((("tubelet", "space_time"), why))
-        if self.space_time == "frame" and self.ordered:
-            wrong.append((("ordered", "space_time"), "frame averages frames, whose order is lost"))
-        heads = self.attention.heads
-        if heads and self.width % heads:
-            wrong.append((("width", "attention.heads"), f"{self.width} is not shared evenly by {heads} heads"))
+        if self.ordered is not None and self.space_time not in ("factorised", "pooled"):
+            why = "is of factorised and pooled; the others " + (
+                "see one frame" if self.space_time == "frame" else "tell time and space together"
+            )
+            wrong.append((("ordered", "space_time"), why))
         return wrong
 
 

@@ -35,7 +35,7 @@ class VideoTask(ClassifyTask):
 
     def __init__(self, recipe: VideoRecipe, labels: Labels, sets: VideoSets | None) -> None:
         super().__init__(recipe, labels, sets)
-        self.config = resolve_video(recipe, labels=self.outputs, channels=sets.channels, size=sets.size)
+        self.config = resolve_video(recipe, labels=self.outputs, channels=sets.channels, image=sets.size)
         torch.manual_seed(recipe.train.seed)
         self.model = VideoModel(self.config)
         self.model.mean.copy_(torch.tensor(sets.mean))

@@ -159,7 +159,9 @@ def _survey_file(path: Path) -> Film:
         packets: list[Any] = []
         for frame, stamp in _decoded(stream, packets):
             if size is not None and frame.size != size:
-                raise Unreadable(f"changes its size at frame {len(stamps)}, from {_by(size)} to {_by(frame.size)}")
+                raise Unreadable(
+                    f"changes its size at frame {len(stamps)}, from {_by(size)} to {_by(frame.size)}"
+                )
             size = frame.size
             stamps.append(stamp)
             if len(stamps) > MOST_FRAMES:

@@ -130,9 +130,7 @@ def training_batches(
     return EpochBatches(Rows(lengths, collate, batch=batch, shuffle=True), seed)
 
 
-def evaluation_batches(
-    examples: VideoSet, clip: ClipSection, *, batch: int, clips: int
-) -> EvaluationBatches:
+def evaluation_batches(examples: VideoSet, clip: ClipSection, *, batch: int, clips: int) -> EvaluationBatches:
     """Every video's clips, evenly spaced, once; ``row`` numbers them, ``index`` is their video."""
     chosen = [
         (video, place)

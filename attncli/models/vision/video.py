@@ -20,13 +20,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from attncli.attention import Attention, Padding, build_position
-from attncli.layers import Block, FeedForward, LayerStack, build_norm, build_pooling, initialise
+from attncli.attention import Attention, Padding
+from attncli.layers import FeedForward, LayerStack, build_pooling, initialise
 from attncli.layers.pictures import ConvolutionTokens, PatchTokens
+from attncli.models.config import TransformerConfig
+from attncli.models.parts import ABSOLUTE, build_stack, mechanism_options, norm_of, position_of
 from attncli.models.vision.video_config import VideoConfig
 from attncli.ops.dropout import Dropout, dropout_add
 
-_ABSOLUTE = ("learned", "sinusoidal")
+_TIME, _SPACE, _ALL = slice(0, 1), slice(1, 3), slice(0, 3)
 
 
 class VideoModel(nn.Module):
@@ -44,11 +46,12 @@ class VideoModel(nn.Module):
         self.register_buffer("mean", torch.full((config.channels,), 0.5))
         self.register_buffer("deviation", torch.full((config.channels,), 0.5))
         self.tokens = _tokeniser(config)
-        self.scale = nn.Embedding(config.scales, config.width) if config.scales > 1 else None
+        width = config.encoder.width
+        self.scale = nn.Embedding(config.scales, width) if config.scales > 1 else None
         self.encoder = _ENCODERS[config.space_time](config)
         self.fusion = _Fusion(config) if config.scales > 1 else None
         self.dropout = Dropout(config.head_dropout)
-        self.head = nn.Linear(config.width, config.labels)
+        self.head = nn.Linear(width, config.labels)
         self.head.muon = False
         initialise(self)
         if isinstance(self.encoder, DividedEncoder):
@@ -101,25 +104,24 @@ class VideoModel(nn.Module):
 def _tokeniser(config: VideoConfig) -> nn.Module:
     """From the stacked frames of a tubelet [.., t K, R, Q] to tokens [.., N, C].
 
-    A linear layer on them is a three-dimensional convolution with its kernel as stride, the tubelet embedding.
+    A linear layer on them is a three-dimensional convolution with its kernel as stride: the tubelet embedding.
     """
-    channels = config.tubelet * config.channels
-    if config.stem == "patch":
-        return PatchTokens(channels, config.patch, config.width)
-    layers = config.patch[0].bit_length() - 1
-    widths = [max(16, config.width >> (layers - 1 - at)) for at in range(layers)]
-    return ConvolutionTokens(channels, widths)
+    channels, width = config.tubelet * config.channels, config.encoder.width
+    if config.tokenizer == "patch":
+        return PatchTokens(channels, (config.patch, config.patch), width)
+    layers = config.patch.bit_length() - 1
+    return ConvolutionTokens(channels, [max(16, width >> (layers - 1 - at)) for at in range(layers)])
 
 
 class _Places(nn.Module):
-    """Absolute positions and the class token, put to tokens on a grid."""
+    """Absolute positions and the class token, put to tokens on a grid; ``std`` of learnt positions."""
 
-    def __init__(self, config: VideoConfig, grid: tuple[int, ...], std: float = 0.02) -> None:
+    def __init__(self, config: TransformerConfig, std: float = 0.02, told: bool = True) -> None:
         super().__init__()
-        self.first = nn.Parameter(torch.zeros(config.width)) if config.prefix else None
-        self.position = None
-        if config.position in _ABSOLUTE:
-            self.position = _position(config, config.position, grid, config.width, std)
+        self.first = nn.Parameter(torch.empty(config.width)) if config.prefix else None
+        learnt = {"std": std} if config.position.startswith("learned") else {}
+        told = told and config.position in ABSOLUTE
+        self.position = position_of(config, config.width, **learnt) if told else None
         self.dropout = Dropout(config.dropout)
         if self.first is not None:
             nn.init.normal_(self.first, std=0.02)
@@ -127,8 +129,7 @@ class _Places(nn.Module):
     def forward(self, x: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """[B, T, C] to [B, 1 + T, C], or [B, T, C] without a class token; ``keep`` [B, T] alike."""
         if self.first is not None:
-            first = self.first.to(x.dtype).expand(len(x), 1, -1)
-            x = torch.cat((first, x), 1)
+            x = torch.cat((self.first.to(x.dtype).expand(len(x), 1, -1), x), 1)
             if keep is not None:
                 keep = torch.cat((torch.ones_like(keep[:, :1]), keep), 1)
         if self.position is not None:
@@ -136,71 +137,15 @@ class _Places(nn.Module):
         return self.dropout(x), keep
 
 
-def _position(
-    config: VideoConfig, kind: str, grid: tuple[int, ...], width: int, std: float = 0.02
-) -> nn.Module | None:
-    """The scheme for tokens on a grid of one, two or three axes."""
-    if kind == "none":
-        return None
-    head_dim = config.width // config.heads
-    sizes = {"width": width, "heads": config.heads, "head_dim": head_dim}
-    if kind == "learned":
-        sizes["std"] = std
-    if len(grid) == 1:
-        return build_position(kind, max_length=grid[0] + config.prefix, **sizes)
-    name = f"{kind}_{len(grid)}d"
-    return build_position(name, max_length=0, grid=grid, prefix=config.prefix, **sizes)
-
-
-def _attention(config: VideoConfig, position: nn.Module | None) -> Attention:
-    options = dict(config.mechanism_options)
-    return Attention(
-        config.width,
-        heads=config.heads,
-        kv_heads=config.kv_heads,
-        mechanism=config.mechanism,
-        position=position,
-        bias=config.bias,
-        dropout=config.attention_dropout,
-        qk_norm=config.qk_norm,
-        backend=config.backend,
-        **options,
-    )
-
-
-def _norm(config: VideoConfig) -> nn.Module:
-    return build_norm(config.norm_kind, config.width, epsilon=1e-6, bias=config.bias)
-
-
-def _stack(config: VideoConfig, layers: int, grid: tuple[int, ...]) -> LayerStack:
-    """Blocks over tokens on ``grid``."""
-    turning = None
-    if config.position not in (*_ABSOLUTE, "none"):
-        turning = _position(config, config.position, grid, config.width)
-
-    def block(index: int) -> Block:
-        return Block(
-            _attention(config, turning),
-            FeedForward(config.width, config.intermediate, activation=config.activation, bias=config.bias),
-            _norm(config),
-            _norm(config),
-            place=config.norm,
-            dropout=config.dropout,
-            drop_path=config.drop_path * index / max(1, layers - 1),
-        )
-
-    norm = _norm(config) if config.norm == "pre" else None
-    return LayerStack(block, layers, norm=norm, positions=[turning] if turning is not None else [])
-
-
 class JointEncoder(nn.Module):
     """Every token sees every token of the clip."""
 
     def __init__(self, config: VideoConfig) -> None:
         super().__init__()
-        self.places = _Places(config, config.grid)
-        self.stack = _stack(config, config.layers, config.grid)
-        self.pool = build_pooling(config.pooling, config.width)
+        stage = config.stage(_ALL, config.encoder.layers)
+        self.places = _Places(stage)
+        self.stack: LayerStack = build_stack(stage, causal=False)
+        self.pool = build_pooling(config.pools, stage.width)
 
     def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
         """Tokens [B, P, N, C], moments that are there [B, P], to [B, C]."""
@@ -216,10 +161,10 @@ class FrameEncoder(nn.Module):
 
     def __init__(self, config: VideoConfig) -> None:
         super().__init__()
-        grid = config.grid[1:]
-        self.places = _Places(config, grid)
-        self.stack = _stack(config, config.layers, grid)
-        self.pool = build_pooling(config.pooling, config.width)
+        stage = config.stage(_SPACE, config.encoder.layers)
+        self.places = _Places(stage)
+        self.stack: LayerStack = build_stack(stage, causal=False)
+        self.pool = build_pooling(config.pools, stage.width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens [B, P, N, C] to [B, P, C]."""
@@ -234,9 +179,12 @@ class FactorisedEncoder(nn.Module):
     def __init__(self, config: VideoConfig) -> None:
         super().__init__()
         self.space = FrameEncoder(config)
-        self.places = _Places(config, config.grid[:1], std=1.0)
-        self.time = _stack(config, config.temporal_layers, config.grid[:1])
-        self.pool = build_pooling(config.pooling, config.width)
+        stage = config.stage(_TIME, config.temporal_layers)
+        if not config.ordered:
+            stage = replace(stage, position="none")
+        self.places = _Places(stage, std=1.0)  # as large as the normalised vectors that they are added to
+        self.time: LayerStack = build_stack(stage, causal=False)
+        self.pool = build_pooling(config.pools, stage.width)
 
     def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
         """Tokens [B, P, N, C], moments that are there [B, P], to [B, C]."""
@@ -251,17 +199,15 @@ class PooledEncoder(nn.Module):
     def __init__(self, config: VideoConfig) -> None:
         super().__init__()
         self.space = FrameEncoder(config)
-        self.position = None
-        if config.ordered:  # nothing turns queries and keys here, so the place in time is added
-            kind = "sinusoidal" if config.position == "rotary" else config.position
-            self.position = _position(replace(config, pooling="mean"), kind, config.grid[:1], config.width)
-        self.pool = build_pooling("mean" if config.pooling == "mean" else "attention", config.width)
+        stage = config.stage(_TIME, 0, prefix=0)
+        if stage.position == "rotary":  # nothing here turns queries and keys, so the place in time is added
+            stage = replace(stage, position="sinusoidal")
+        self.places = _Places(stage, std=1.0, told=config.ordered)
+        self.pool = build_pooling("mean" if config.pooling == "mean" else "attention", stage.width)
 
     def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
         """Tokens [B, P, N, C], moments that are there [B, P], to [B, C]."""
-        x = self.space(x)  # [B, P, C]
-        if self.position is not None:
-            x = self.position.embed(x)
+        x, _ = self.places(self.space(x))  # [B, P, C]
         return self.pool(x, keep)
 
 
@@ -277,6 +223,21 @@ class OneFrameEncoder(nn.Module):
         return self.space(x)[:, 0]
 
 
+def _attention(config: TransformerConfig, position: nn.Module | None) -> Attention:
+    return Attention(
+        config.width,
+        heads=config.heads,
+        kv_heads=config.kv_heads,
+        mechanism=config.mechanism,
+        position=position,
+        bias=config.bias,
+        dropout=config.attention_dropout,
+        qk_norm=config.qk_norm,
+        backend=config.backend,
+        **mechanism_options(config),
+    )
+
+
 class DividedBlock(nn.Module):
     """Attention over time, then over space, then the feed-forward net, each with its residual connection.
 
@@ -284,14 +245,17 @@ class DividedBlock(nn.Module):
     no part in it, stands among the tokens of every moment, and becomes the mean of what each moment made of it.
     """
 
-    def __init__(self, config: VideoConfig, turning: tuple[nn.Module | None, nn.Module | None]) -> None:
+    def __init__(
+        self, config: TransformerConfig, time: nn.Module | None = None, space: nn.Module | None = None
+    ) -> None:
+        """``time``, ``space``: position schemes inside the two attentions."""
         super().__init__()
-        self.time_norm, self.space_norm, self.feed_forward_norm = (_norm(config) for _ in range(3))
-        self.time = _attention(config, turning[0])
-        self.space = _attention(config, turning[1])
-        self.time_out = nn.Linear(config.width, config.width, bias=config.bias)
+        width = config.width
+        self.time_norm, self.space_norm, self.feed_forward_norm = (norm_of(config, width) for _ in range(3))
+        self.time, self.space = _attention(config, time), _attention(config, space)
+        self.time_out = nn.Linear(width, width, bias=config.bias)
         self.feed_forward = FeedForward(
-            config.width, config.intermediate, activation=config.activation, bias=config.bias
+            width, config.intermediate, activation=config.activation, bias=config.bias
         )
         self.pre, self.dropout = config.norm == "pre", config.dropout
 
@@ -336,22 +300,18 @@ class DividedEncoder(nn.Module):
 
     def __init__(self, config: VideoConfig) -> None:
         super().__init__()
-        self.first = nn.Parameter(torch.zeros(1, 1, config.width)) if config.prefix else None
+        stage = config.stage(_ALL, config.encoder.layers, prefix=0)  # the class token stands nowhere in time
+        self.places = _Places(stage)
+        self.first = nn.Parameter(torch.empty(1, 1, stage.width)) if config.prefix else None
         if self.first is not None:
             nn.init.normal_(self.first, std=0.02)
-        cells = replace(config, pooling="mean")  # the class token stands nowhere in time
-        added = config.position in _ABSOLUTE
-        self.position = _position(cells, config.position, config.grid, config.width) if added else None
-        turning = (None, None)
-        if not added and config.position != "none":
-            turning = (
-                _position(cells, config.position, config.grid[:1], config.width),
-                _position(config, config.position, config.grid[1:], config.width),
-            )
-        self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(DividedBlock(config, turning) for _ in range(config.layers))
-        self.norm = _norm(config) if config.norm == "pre" else nn.Identity()
-        self.pool = build_pooling(config.pooling, config.width)
+        self.turning = nn.ModuleList()
+        if stage.position not in (*ABSOLUTE, "none"):
+            stages = config.stage(_TIME, 0, prefix=0), config.stage(_SPACE, 0)
+            self.turning.extend(position_of(one, one.width) for one in stages)
+        self.blocks = nn.ModuleList(DividedBlock(stage, *self.turning) for _ in range(stage.layers))
+        self.norm = norm_of(stage, stage.width) if stage.norm == "pre" else nn.Identity()
+        self.pool = build_pooling(config.pools, stage.width)
         self.checkpointing = False
 
     def after_drawing(self) -> None:
@@ -362,9 +322,7 @@ class DividedEncoder(nn.Module):
     def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
         """Tokens [B, P, N, C], moments that are there [B, P], to [B, C]."""
         shape = x.shape[1:3]
-        if self.position is not None:
-            x = self.position.embed(x.flatten(1, 2)).unflatten(1, shape)
-        x = self.dropout(x)
+        x = self.places(x.flatten(1, 2))[0].unflatten(1, shape)
         first = None if self.first is None else self.first.to(x.dtype).expand(len(x), -1, -1)
         recompute = self.checkpointing and self.training
         for block in self.blocks:
@@ -390,9 +348,9 @@ class _Fusion(nn.Module):
 
     def __init__(self, config: VideoConfig) -> None:
         super().__init__()
-        concat = config.fusion == "concat"
-        self.pool = None if concat else build_pooling(config.fusion, config.width)
-        self.project = nn.Linear(config.scales * config.width, config.width) if concat else None
+        concat, width = config.fusion == "concat", config.encoder.width
+        self.pool = None if concat else build_pooling(config.fusion, width)
+        self.project = nn.Linear(config.scales * width, width) if concat else None
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, S, C] to [B, C]."""

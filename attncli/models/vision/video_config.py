@@ -2,133 +2,152 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import math
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from attncli.errors import Problem, RecipeError
-from attncli.recipe.sections import AttentionSection
+from attncli.errors import CheckpointError, Problem, RecipeError
+from attncli.models.config import TransformerConfig
+from attncli.models.families import broken_rules
 from attncli.recipe.video import VideoModel, VideoRecipe, tubelet_of
+
+_POOLINGS = {"class": "first", "mean": "mean", "attention": "attention"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoConfig:
-    """Clips [scales x frames, channels, height, width] to logits."""
+    """Clips of ``scales`` times ``frames`` pictures to logits."""
 
     labels: int
     channels: int
+    image: tuple[int, int]
+    """Rows and columns in pixels."""
     frames: int
     """Frames of a clip at one scale."""
-    size: tuple[int, int]
-    """Height and width in pixels."""
     scales: int = 1
     space_time: str = "factorised"
-    stem: str = "convolution"
-    patch: tuple[int, int] = (8, 8)
+    tokenizer: str = "convolution"
+    patch: int = 8
     tubelet: int = 2
-    layers: int = 4
+    encoder: TransformerConfig
+    """Of space, or of space and time together; its grid is that of all tokens, its position the kind alone."""
     temporal_layers: int = 2
-    width: int = 128
-    intermediate: int = 512
-    heads: int = 4
-    kv_heads: int | None = None
-    mechanism: str = "scaled_dot"
-    mechanism_options: dict[str, int] = field(default_factory=dict, hash=False)
-    position: str = "learned"
     ordered: bool = True
     pooling: str = "attention"
     fusion: str = "attention"
-    qk_norm: bool = False
-    attention_dropout: float = 0.0
-    backend: str = "auto"
-    dropout: float = 0.0
-    drop_path: float = 0.0
     head_dropout: float = 0.0
-    norm: str = "pre"
-    norm_kind: str = "layer"
-    activation: str = "gelu_tanh"
-    bias: bool = True
-
-    @property
-    def grid(self) -> tuple[int, int, int]:
-        """Tokens in time, down and across, of what the model sees at one scale."""
-        frames = 1 if self.space_time == "frame" else self.frames // self.tubelet
-        return frames, self.size[0] // self.patch[0], self.size[1] // self.patch[1]
+    family: str = "video"
 
     @property
     def prefix(self) -> int:
         """Class tokens."""
-        return int(self.pooling == "first")
+        return int(self.pooling == "class")
+
+    @property
+    def pools(self) -> str:
+        """The kind of :func:`attncli.layers.build_pooling`."""
+        return _POOLINGS[self.pooling]
+
+    def stage(self, axes: slice, layers: int, prefix: int | None = None) -> TransformerConfig:
+        """The encoder over some axes of the grid (time, rows, columns), its position on that many axes."""
+        grid = self.encoder.grid[axes]
+        prefix = self.prefix if prefix is None else prefix
+        kind = self.encoder.position
+        if kind != "none" and len(grid) > 1 and not (kind == "learned" and len(grid) == 2):
+            kind = f"{kind}_{len(grid)}d"  # in a picture, learned is one vector a token, as in ViT
+        length = math.prod(grid) + prefix
+        return replace(self.encoder, grid=grid, prefix=prefix, length=length, layers=layers, position=kind)
 
     def plain(self) -> dict[str, Any]:
-        """As JSON values."""
+        """As JSON values; :func:`video_config` reads them."""
         return asdict(self)
 
     def describe(self) -> str:
         """Words for the console."""
-        time, rows, columns = self.grid
-        depth = f"{self.layers} layers"
+        time, rows, columns = self.encoder.grid
+        depth = f"{self.encoder.layers} layers"
         if self.space_time == "factorised":
-            depth = f"{self.layers} layers over space, {self.temporal_layers} over time"
-        scales = f" at {self.scales} scales" if self.scales > 1 else ""
+            depth += f" over space and {self.temporal_layers} over time"
+        scales = f" at each of {self.scales} scales" if self.scales > 1 else ""
         return (
-            f"{self.space_time}, {depth}, width {self.width}, {self.heads} heads, "
-            f"{time} x {rows} x {columns} tokens{scales}"
+            f"{self.space_time}: {depth} of {self.encoder.width} on {time}x{rows}x{columns} tokens of "
+            f"{self.frames} frames of {self.image[0]}x{self.image[1]} pixels{scales}"
         )
 
 
-def resolve_video(recipe: VideoRecipe, *, labels: int, channels: int, size: tuple[int, int]) -> VideoConfig:
-    """The model that a recipe describes, for clips of ``channels`` and ``size``.
+def video_config(raw: dict[str, Any]) -> VideoConfig:
+    """The configuration that :meth:`VideoConfig.plain` wrote. Raises CheckpointError for anything else."""
+    try:
+        encoder = dict(raw["encoder"])
+        encoder["grid"] = tuple(encoder["grid"])
+        return VideoConfig(**raw | {"encoder": TransformerConfig(**encoder), "image": tuple(raw["image"])})
+    except (TypeError, KeyError) as error:
+        raise CheckpointError(f"these settings make no model of video: {error}") from None
+
+
+def resolve_video(recipe: VideoRecipe, *, labels: int, channels: int, image: tuple[int, int]) -> VideoConfig:
+    """The model that a recipe describes, for frames of one size.
 
     Raises:
-        RecipeError: sizes that do not fit each other, all of them at once.
+        RecipeError: settings that do not go together, or do not suit the frames; all at once.
     """
     section: VideoModel = recipe.model
-    attention: AttentionSection = section.attention
-    patch = (section.patch[0], section.patch[-1])
-    heads = attention.heads or max(1, section.width // 32)
-    problems = []
-    for side, cut, name in zip(size, patch, ("high", "wide"), strict=True):
-        if side % cut:
-            near = max(cut, round(side / cut) * cut)
-            hint = f"{near} would be: set clip.size or model.patch"
-            problems.append(Problem(f"clips are {side} pixels {name}: no whole patches of {cut}", hint=hint))
-    if section.width % heads:
-        problems.append(Problem(f"model.width={section.width} is not shared evenly by {heads} heads"))
-    if attention.position == "rotary" and section.width // heads < 6:
-        problems.append(Problem(f"rotary positions need heads of 6 and more, not {section.width // heads}"))
-    if problems:
-        raise RecipeError(*problems)
-    ordered = section.ordered
-    return VideoConfig(
-        labels=labels,
-        channels=channels,
-        frames=recipe.clip.frames,
-        size=size,
-        scales=len(recipe.clip.stride),
-        space_time=section.space_time,
-        stem=section.stem,
-        patch=patch,
-        tubelet=tubelet_of(section),
+    attention = section.attention
+    tubelet = tubelet_of(section)
+    frames = 1 if section.space_time == "frame" else recipe.clip.frames // tubelet
+    grid = (frames, image[0] // section.patch, image[1] // section.patch)
+    encoder = TransformerConfig(
         layers=section.layers,
-        temporal_layers=section.temporal_layers,
         width=section.width,
         intermediate=section.intermediate or 4 * section.width,
-        heads=heads,
+        grid=grid,
+        heads=attention.heads or max(1, section.width // 32),
         kv_heads=attention.kv_heads,
         mechanism=attention.mechanism,
         mechanism_options=attention.options(),
         position=attention.position,
-        ordered=section.space_time not in ("pooled", "frame") if ordered is None else ordered,
-        pooling=section.pooling,
-        fusion=section.fusion,
         qk_norm=attention.qk_norm,
         attention_dropout=attention.dropout,
         backend=attention.backend,
         dropout=section.dropout,
         drop_path=section.drop_path,
-        head_dropout=section.head_dropout,
         norm=section.norm,
         norm_kind=section.norm_kind,
+        norm_epsilon=1e-6,
         activation=section.activation,
         bias=section.bias,
+        embedding_norm=False,
+        init_cutoff=None,
     )
+    problems = _patches_wrong(section.patch, image) + broken_rules(encoder)
+    least = {"joint": 6, "factorised": 4, "divided": 4}.get(section.space_time, 4)
+    if attention.position == "rotary" and section.width % encoder.heads == 0 and encoder.head_dim < least:
+        what = f"model.attention.position=rotary needs heads of {least} features and more, not {encoder.head_dim}"
+        problems.append(Problem(what, hint="change model.width or model.attention.heads"))
+    if problems:
+        raise RecipeError(*problems)
+    return VideoConfig(
+        labels=labels,
+        channels=channels,
+        image=image,
+        frames=recipe.clip.frames,
+        scales=len(recipe.clip.stride),
+        space_time=section.space_time,
+        tokenizer=section.tokenizer,
+        patch=section.patch,
+        tubelet=tubelet,
+        encoder=encoder,
+        temporal_layers=section.temporal_layers,
+        ordered=section.space_time != "pooled" if section.ordered is None else section.ordered,
+        pooling=section.pooling,
+        fusion=section.fusion,
+        head_dropout=section.head_dropout,
+    )
+
+
+def _patches_wrong(patch: int, image: tuple[int, int]) -> list[Problem]:
+    if image[0] % patch == 0 and image[1] % patch == 0:
+        return []
+    near = [max(patch, round(side / patch) * patch) for side in image]
+    what = f"frames of {image[0]}x{image[1]} pixels are not whole patches of model.patch={patch}"
+    return [Problem(what, hint=f"clip.size=[{near[0]},{near[1]}]")]
