@@ -22,8 +22,8 @@ class VideoData(PictureParts):
     """builtin (moving digits), a folder with a folder for each label (or first one for each split), or a list
     of paths: CSV, TSV or JSON lines with columns path and label and, if any, split, group and fold."""
     file: str = ""
-    """Column of the paths in a list, relative to the list's folder; empty takes path, file, video, clip or the
-    like."""
+    """Column of the paths in a list, relative to the list's folder; empty takes path, file, video, clip or
+    the like."""
     label: str = ""
     """Column of the label in a list; empty takes label, class or the like."""
     kind: Literal["auto", "single", "multi", "regression"] = "auto"
@@ -75,8 +75,8 @@ class VideoModel(Section):
     divided: time, then space in every layer (TimeSformer, Bertasius et al. 2021); pooled: each frame for
     itself, then weights over frames; frame: the middle frame alone, for comparison."""
     tokenizer: Literal["patch", "convolution"] = "convolution"
-    """How pixels become tokens: patches through one linear layer, or convolutions that halve the picture until
-    a patch is one cell, which learn from less data (Hassani et al. 2021)."""
+    """How pixels become tokens: patches through one linear layer, or convolutions that halve the picture
+    until a patch is one cell, which learn from less data (Hassani et al. 2021)."""
     patch: int = Field(8, ge=1)
     """Side of a token in pixels; a power of two where tokenizer is convolution."""
     tubelet: int | None = Field(None, ge=1)

@@ -2,8 +2,9 @@
 
 One digit moves, another stands still somewhere. The one that moves starts anywhere and comes back over the
 opposite edge, so that at any single moment it is equally likely to be at any place, whatever the motion: one
-frame alone says nothing about the label. Opposite motions show the same frames in the opposite order, so that frames without their order cannot tell these apart
-either: half of the labels right is the most that they allow.
+frame alone says nothing about the label. Opposite motions show the same frames in the opposite order, so that
+frames without their order cannot tell these apart either: half of the labels right is the most that they
+allow.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Moving(NamedTuple):
 def path_of(motion: str, speed: float, phase: float, frames: int = FRAMES) -> NDArray[np.int64]:
     """Places [T, 2] (down, right) of a motion relative to its start, in pixels.
 
-    ``speed``: pixels a frame. ``phase``: angle in radians where a circle is entered; straight lines ignore it.
+    ``speed``: pixels a frame. ``phase``: angle in radians where a circle is entered; straight lines have none.
     """
     time = np.arange(frames)
     if motion in _STEPS:

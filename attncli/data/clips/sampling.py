@@ -1,7 +1,7 @@
 """Which frames of a video make a clip.
 
-A clip of ``frames`` frames with a stride s spans (frames - 1) s + 1 frames of the video. Stride 0 spreads them
-over the whole video, however long it is. Frames beyond the end of a short video are padding.
+A clip of ``frames`` frames with a stride s spans (frames - 1) s + 1 frames of the video. Stride 0 spreads
+them over the whole video, however long it is. Frames beyond the end of a short video are padding.
 
 Several strides see the same moment at several scales, as slow and fast pathways do (Feichtenhofer et al.
 2019, https://arxiv.org/abs/1812.03982): their clips have one middle, and follow each other in one row.

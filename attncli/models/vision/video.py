@@ -32,19 +32,11 @@ _TIME, _SPACE, _ALL = slice(0, 1), slice(1, 3), slice(0, 3)
 
 
 class VideoModel(nn.Module):
-    """Clips to logits.
-
-    ``mean`` and ``deviation`` [K] bring pixels to 0 and 1; they are stored with the weights.
-    """
-
-    mean: Tensor
-    deviation: Tensor
+    """Clips to logits; weights are drawn from PyTorch's generator."""
 
     def __init__(self, config: VideoConfig) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("mean", torch.full((config.channels,), 0.5))
-        self.register_buffer("deviation", torch.full((config.channels,), 0.5))
         self.tokens = _tokeniser(config)
         width = config.encoder.width
         self.scale = nn.Embedding(config.scales, width) if config.scales > 1 else None
@@ -58,7 +50,7 @@ class VideoModel(nn.Module):
             self.encoder.after_drawing()
 
     def forward(self, clips: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Pixels [B, S T, K, R, Q], 0 to 255 in any type, to logits [B, L].
+        """Frames [B, S T, K, R, Q], brought to mean 0 and deviation 1, to logits [B, L].
 
         ``keep`` bool [B, S T]: False where a short video has ended; such frames change nothing.
         """
@@ -83,11 +75,10 @@ class VideoModel(nn.Module):
         return clips, keep
 
     def embed(self, clips: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Frames [B S, T, K, R, Q] to tokens without positions [B S, P, N, C]; ``keep`` to moments [B S, P]."""
+        """Frames [B S, T, K, R, Q] to tokens without positions [B S, P, N, C]; ``keep`` to [B S, P]."""
         tubelet = self.config.tubelet
-        x = (clips.float() - 255 * self.mean[:, None, None]) / (255 * self.deviation[:, None, None])
-        moments = x.shape[1] // tubelet
-        x = self.tokens(x.reshape(-1, tubelet * x.shape[2], *x.shape[3:]))  # [B S P, N, C]
+        moments = clips.shape[1] // tubelet
+        x = self.tokens(clips.reshape(-1, tubelet * clips.shape[2], *clips.shape[3:]))  # [B S P, N, C]
         x = x.unflatten(0, (-1, moments))
         if self.scale is not None:
             scale = self.scale.weight.repeat(len(x) // len(self.scale.weight), 1)  # [B S, C]
@@ -104,7 +95,8 @@ class VideoModel(nn.Module):
 def _tokeniser(config: VideoConfig) -> nn.Module:
     """From the stacked frames of a tubelet [.., t K, R, Q] to tokens [.., N, C].
 
-    A linear layer on them is a three-dimensional convolution with its kernel as stride: the tubelet embedding.
+    A linear layer on them is a three-dimensional convolution with its kernel as stride, the tubelet
+    embedding.
     """
     channels, width = config.tubelet * config.channels, config.encoder.width
     if config.tokenizer == "patch":
@@ -241,8 +233,9 @@ def _attention(config: TransformerConfig, position: nn.Module | None) -> Attenti
 class DividedBlock(nn.Module):
     """Attention over time, then over space, then the feed-forward net, each with its residual connection.
 
-    As published, a further linear layer, zero at first, follows the attention over time; the class token takes
-    no part in it, stands among the tokens of every moment, and becomes the mean of what each moment made of it.
+    As published, a further linear layer, zero at first, follows the attention over time; the class token
+    takes no part in it, stands among the tokens of every moment, and becomes the mean of what each moment
+    made of it.
     """
 
     def __init__(

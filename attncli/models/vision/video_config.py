@@ -30,7 +30,8 @@ class VideoConfig:
     patch: int = 8
     tubelet: int = 2
     encoder: TransformerConfig
-    """Of space, or of space and time together; its grid is that of all tokens, its position the kind alone."""
+    """Of space, or of space and time together; its grid is that of all tokens, its position a kind without
+    axes."""
     temporal_layers: int = 2
     ordered: bool = True
     pooling: str = "attention"
@@ -122,7 +123,7 @@ def resolve_video(recipe: VideoRecipe, *, labels: int, channels: int, image: tup
     problems = _patches_wrong(section.patch, image) + broken_rules(encoder)
     least = {"joint": 6, "factorised": 4, "divided": 4}.get(section.space_time, 4)
     if attention.position == "rotary" and section.width % encoder.heads == 0 and encoder.head_dim < least:
-        what = f"model.attention.position=rotary needs heads of {least} features and more, not {encoder.head_dim}"
+        what = f"model.attention.position=rotary needs heads of {least} and more, not {encoder.head_dim}"
         problems.append(Problem(what, hint="change model.width or model.attention.heads"))
     if problems:
         raise RecipeError(*problems)
