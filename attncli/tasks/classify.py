@@ -181,6 +181,17 @@ def probabilities(logits: np.ndarray, kind: str) -> np.ndarray:
     return shifted / shifted.sum(-1, keepdims=True)
 
 
+def predicted(task: Any, logits: Tensor) -> tuple[list[tuple[str, str]], int, str]:
+    """Rows on one example for people, the likeliest first, and the likeliest output with its name."""
+    kind, names = task.labels.kind, task.labels.names
+    shares = probabilities(logits.detach().cpu().numpy().astype(np.float64), kind)[0]
+    if kind == "regression":
+        return [("predicted", f"{shares[0]:.4g}")], 0, "the number"
+    order = np.argsort(-shares, kind="stable")
+    rows = [(names[at], f"{100 * shares[at]:.1f} %") for at in order[:10]]
+    return rows, int(order[0]), names[int(order[0])]
+
+
 def balanced_weights(targets: np.ndarray, labels: Labels) -> np.ndarray:
     """A weight for each label [L]: the inverse of its frequency, mean 1 over the examples.
 

@@ -22,6 +22,9 @@ from attncli.data.images.labelled import (
     read_image_set,
     unlabelled_images,
 )
+from attncli.data.images.reading import Unreadable
+from attncli.data.images.store import ArrayPictures
+from attncli.data.images.survey import in_order
 from attncli.data.labels import Labels
 from attncli.data.order import EpochBatches, EvaluationBatches
 from attncli.layers.pictures import Normalise
@@ -131,10 +134,30 @@ class ImageClassifyTask(ClassifyTask):
             else logits
         )
 
-    def apply(self, paths: Sequence[Path]) -> np.ndarray:
-        """Probabilities [N, L] of pictures in files, or the numbers [N, 1]; DataError names what is
-        unreadable."""
-        logits, _ = self._logits(unlabelled_images(paths, self.labels, self.form))
+    def read(self, paths: Sequence[Path]) -> tuple[ImageSet, dict[int, str]]:
+        """Pictures in files as the model sees them, and why others, by their number, cannot be read."""
+        given = unlabelled_images(paths, self.labels, self.form).pictures
+        found: list[np.ndarray] = []
+        places: list[str] = []
+        wrong: dict[int, str] = {}
+
+        def take(at: int, one: Any) -> None:
+            if isinstance(one, Unreadable):
+                wrong[at] = one.reason
+            else:
+                found.append(one)
+                places.append(str(paths[at]))
+
+        in_order(given.read, len(paths), take, "reading", None)
+        blank = np.zeros((0, *self.form.size, self.form.channels), np.uint8)
+        pictures = ArrayPictures(np.stack(found) if found else blank)
+        return ImageSet("input", pictures, self.labels.blank(len(found)), places), wrong
+
+    def apply(self, examples: ImageSet) -> np.ndarray:
+        """Probabilities [N, L] of pictures, or the numbers [N, 1]; in their order."""
+        if not len(examples):
+            return np.zeros((0, self.outputs))
+        logits, _ = self._logits(examples)
         return probabilities(logits, self.labels.kind)
 
     def named(self, examples: ImageSet, number: int) -> dict[str, Any]:
