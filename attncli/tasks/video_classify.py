@@ -31,6 +31,7 @@ from attncli.models.vision.video import VideoModel
 from attncli.models.vision.video_config import VideoConfig, resolve_video, video_config
 from attncli.recipe.video import VideoRecipe
 from attncli.tasks.classify import ClassifyTask, probabilities
+from attncli.tasks.label_metrics import CLIPS
 from attncli.tasks.labelled import trainable
 from attncli.tasks.watch import Watch
 from attncli.training.task import Batch, Shard
@@ -156,12 +157,7 @@ class VideoTask(ClassifyTask):
     def _of_clips(self, examples: VideoSet) -> dict[str, float]:
         logits, videos = self.clip_logits[examples.name]
         found = self._score(logits, examples.targets[videos])
-        names = {
-            "single": ("loss", "accuracy"),
-            "multi": ("loss", "f1_macro"),
-            "regression": ("loss", "spearman"),
-        }
-        return {f"clip_{name}": found[name] for name in names[self.labels.kind]}
+        return {name: found[name.removeprefix("clip_")] for name in CLIPS[self.labels.kind]}
 
     def apply(self, paths: Sequence[Path]) -> np.ndarray:
         """Probabilities [N, L] of videos, or the numbers [N, 1]; DataError names what is unreadable."""

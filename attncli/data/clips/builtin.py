@@ -42,7 +42,7 @@ class Moving(NamedTuple):
 def path_of(motion: str, speed: float, phase: float, frames: int = FRAMES) -> NDArray[np.int64]:
     """Places [T, 2] (down, right) of a motion relative to its start, in pixels.
 
-    ``speed``: pixels a frame. ``phase``: angle in radians where a circle is entered; straight lines have none.
+    ``speed``: pixels a frame. ``phase``: angle in radians where a circle is entered; lines have none.
     """
     time = np.arange(frames)
     if motion in _STEPS:
