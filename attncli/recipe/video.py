@@ -46,6 +46,9 @@ class ClipSection(PixelSection):
     rate: float = Field(0.0, ge=0)
     """Frames a second that videos are read at, whatever their own rates; 0 takes the frames as they are
     stored."""
+    motion: Literal["none", "beside", "only"] = "none"
+    """Whether a model also sees how each frame differs from the one before it in the clip, as further channels
+    beside its pixels, or sees only that (Wang et al. 2016, temporal segment networks)."""
 
     def cross_checks(self) -> list[Rule]:
         """Strides are not negative, and spreading does not go with other scales."""
@@ -163,12 +166,15 @@ class VideoRecipe(Recipe):
     evaluate: VideoEvaluate = VideoEvaluate()
 
     def cross_checks(self) -> list[Rule]:
-        """A clip is whole tubelets."""
+        """A clip is whole tubelets; one frame has no motion."""
+        wrong: list[Rule] = []
         tubelet = tubelet_of(self.model)
         if self.clip.frames % tubelet:
             why = f"{self.clip.frames} frames are not whole tubelets of {tubelet}"
-            return [(("clip.frames", "model.tubelet"), why)]
-        return []
+            wrong.append((("clip.frames", "model.tubelet"), why))
+        if self.clip.motion != "none" and self.model.space_time == "frame":
+            wrong.append((("clip.motion", "model.space_time"), "frame sees one frame, which has no motion"))
+        return wrong
 
 
 def tubelet_of(model: VideoModel) -> int:

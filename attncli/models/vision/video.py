@@ -63,7 +63,7 @@ class VideoModel(nn.Module):
         return self.head(self.dropout(x))
 
     def frames(self, clips: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """The frames that the model sees, scale by scale: [B, S T, K, R, Q] to [B S, T, K, R, Q]."""
+        """What the model sees of frames, scale by scale: [B, S T, K, R, Q] to [B S, T, K or 2 K, R, Q]."""
         frames = self.config.frames
         clips = clips.unflatten(1, (-1, frames)).flatten(0, 1)
         keep = None if keep is None else keep.unflatten(1, (-1, frames)).flatten(0, 1)
@@ -72,6 +72,9 @@ class VideoModel(nn.Module):
             if keep is not None:
                 middle = keep.sum(1) // 2
             return clips[torch.arange(len(clips), device=clips.device), middle].unsqueeze(1), None
+        if self.config.motion != "none":
+            change = torch.cat((torch.zeros_like(clips[:, :1]), clips.diff(dim=1)), 1)
+            clips = change if self.config.motion == "only" else torch.cat((clips, change), 2)
         return clips, keep
 
     def embed(self, clips: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -98,7 +101,7 @@ def _tokeniser(config: VideoConfig) -> nn.Module:
     A linear layer on them is a three-dimensional convolution with its kernel as stride, the tubelet
     embedding.
     """
-    channels, width = config.tubelet * config.channels, config.encoder.width
+    channels, width = config.tubelet * config.seen, config.encoder.width
     if config.tokenizer == "patch":
         return PatchTokens(channels, (config.patch, config.patch), width)
     layers = config.patch.bit_length() - 1

@@ -25,6 +25,7 @@ class VideoConfig:
     frames: int
     """Frames of a clip at one scale."""
     scales: int = 1
+    motion: str = "none"
     space_time: str = "factorised"
     tokenizer: str = "convolution"
     patch: int = 8
@@ -38,6 +39,11 @@ class VideoConfig:
     fusion: str = "attention"
     head_dropout: float = 0.0
     family: str = "video"
+
+    @property
+    def seen(self) -> int:
+        """Channels of a frame that tokens are made of."""
+        return self.channels * (2 if self.motion == "beside" else 1)
 
     @property
     def prefix(self) -> int:
@@ -133,6 +139,7 @@ def resolve_video(recipe: VideoRecipe, *, labels: int, channels: int, image: tup
         image=image,
         frames=recipe.clip.frames,
         scales=len(recipe.clip.stride),
+        motion=recipe.clip.motion,
         space_time=section.space_time,
         tokenizer=section.tokenizer,
         patch=section.patch,
