@@ -55,6 +55,7 @@ APPLY = {
     "finetune": "attncli.commands.apply_labels",
     "classify": "attncli.commands.apply_labels",
     "classify/vit": "attncli.commands.apply_images",
+    "classify/video": "attncli.commands.apply_videos",
     "finetune/vit": "attncli.commands.apply_images",
 }
 """The same to the module whose ``apply`` a run is applied with."""
@@ -65,6 +66,7 @@ INSPECT = {
     "finetune": "attncli.commands.inspect_labels",
     "classify": "attncli.commands.inspect_labels",
     "classify/vit": "attncli.commands.inspect_images",
+    "classify/video": "attncli.commands.inspect_videos",
     "finetune/vit": "attncli.commands.inspect_images",
 }
 """The same to the module whose ``inspect`` shows what a run looks at."""

@@ -47,8 +47,8 @@ class ClipSection(PixelSection):
     """Frames a second that videos are read at, whatever their own rates; 0 takes the frames as they are
     stored."""
     motion: Literal["none", "beside", "only"] = "none"
-    """Whether a model also sees how each frame differs from the one before it in the clip, as further channels
-    beside its pixels, or sees only that (Wang et al. 2016, temporal segment networks)."""
+    """Whether a model also sees how each frame differs from the one before it in the clip, as further
+    channels beside its pixels, or sees only that (Wang et al. 2016, temporal segment networks)."""
 
     def cross_checks(self) -> list[Rule]:
         """Strides are not negative, and spreading does not go with other scales."""

@@ -159,9 +159,14 @@ class VideoTask(ClassifyTask):
         found = self._score(logits, examples.targets[videos])
         return {name: found[name.removeprefix("clip_")] for name in CLIPS[self.labels.kind]}
 
-    def apply(self, paths: Sequence[Path]) -> np.ndarray:
-        """Probabilities [N, L] of videos, or the numbers [N, 1]; DataError names what is unreadable."""
-        examples = unlabelled_videos(paths, self.labels, self.recipe.clip, self.form)
+    def read(self, paths: Sequence[Path]) -> tuple[VideoSet, dict[int, str]]:
+        """Videos in files and folders, and why others, by their number, cannot be read."""
+        return unlabelled_videos(paths, self.labels, self.recipe.clip, self.form)
+
+    def apply(self, examples: VideoSet) -> np.ndarray:
+        """Probabilities [N, L] of videos, or the numbers [N, 1]; in their order."""
+        if not len(examples):
+            return np.zeros((0, self.outputs))
         logits, _ = self._logits(examples)
         return probabilities(logits, self.labels.kind)
 

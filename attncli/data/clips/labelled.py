@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from attncli.data.cache import cache_folder
 from attncli.data.clips.builtin import MOTIONS, moving_digits
-from attncli.data.clips.decoding import Film
+from attncli.data.clips.decoding import Film, survey
 from attncli.data.clips.folders import open_folder
 from attncli.data.clips.keeping import decoded_bytes, keep_decoded, survey_all
 from attncli.data.clips.lists import Row
@@ -28,6 +28,7 @@ from attncli.data.images.format import PictureFormat, normalisation
 from attncli.data.images.reading import Unreadable
 from attncli.data.images.shaping import Look
 from attncli.data.images.store import ArrayPictures
+from attncli.data.images.survey import in_order
 from attncli.data.labels import Labels, find_labels, targets_of
 from attncli.data.order import EpochBatches, EvaluationBatches
 from attncli.data.sources import Progress
@@ -175,24 +176,24 @@ def read_video_set(
 
 def unlabelled_videos(
     paths: Sequence[Path], labels: Labels, clip: ClipSection, form: PictureFormat
-) -> VideoSet:
-    """Videos that are to be labelled, decoded when they are asked for.
+) -> tuple[VideoSet, dict[int, str]]:
+    """Videos that are to be labelled, and why others, by their number, cannot be decoded."""
+    films: list[Film] = []
+    found: list[Path] = []
+    wrong: dict[int, str] = {}
 
-    Raises:
-        DataError: those that cannot be decoded, all of them.
-    """
-    from attncli.data.clips.decoding import survey
+    def take(at: int, film: Film | Unreadable) -> None:
+        if isinstance(film, Unreadable):
+            wrong[at] = film.reason
+        elif clip.rate and film.times is None:
+            wrong[at] = f"is a folder of pictures, without the times that clip.rate={clip.rate:g} needs"
+        else:
+            films.append(film)
+            found.append(paths[at])
 
-    films, problems = [], []
-    for path in paths:
-        try:
-            films.append(survey(path))
-        except Unreadable as error:
-            problems.append(Problem(error.reason, str(path)))
-    if problems:
-        raise DataError(*problems)
-    videos = FileVideos(paths, films, form.look(), clip.rate)
-    return VideoSet("input", videos, labels.blank(len(paths)), [str(path) for path in paths])
+    in_order(lambda at: survey(paths[at]), len(paths), take, "reading", None)
+    videos = FileVideos(found, films, form.look(), clip.rate)
+    return VideoSet("input", videos, labels.blank(len(found)), [str(path) for path in found]), wrong
 
 
 def training_batches(
