@@ -77,6 +77,7 @@ EXPORT = {
     "finetune": "attncli.commands.export_text",
     "classify": "attncli.commands.export_text",
     "classify/vit": "attncli.commands.export_images",
+    "classify/video": "attncli.commands.export_videos",
     "finetune/vit": "attncli.commands.export_images",
 }
 """The same to the module that writes a run for other libraries."""

@@ -27,6 +27,7 @@ from attncli.data.labels import Labels
 from attncli.data.order import EpochBatches, EvaluationBatches
 from attncli.errors import CheckpointError, Problem
 from attncli.layers.pictures import Normalise
+from attncli.models.flops import video_flops
 from attncli.models.vision.video import VideoModel
 from attncli.models.vision.video_config import VideoConfig, resolve_video, video_config
 from attncli.recipe.video import VideoRecipe
@@ -184,6 +185,10 @@ class VideoTask(ClassifyTask):
 
     # What is said about it
 
+    def flops_a_step(self) -> float:
+        """Model FLOPs of one update."""
+        return float(self.recipe.train.batch * video_flops(self.model.config).step)
+
     def describe(self, device: torch.device, dtype: torch.dtype) -> list[str]:
         """Data, model, attention."""
         encoder, clip = self.model.config.encoder, self.recipe.clip
@@ -199,7 +204,12 @@ class VideoTask(ClassifyTask):
 
     def facts(self, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
         """What ``--dry-run`` adds of this task."""
-        told = {"frames": self.form.describe(), "model": self.model.config.describe()}
+        config = self.model.config
+        told = {
+            "frames": self.form.describe(),
+            "model": config.describe(),
+            "GFLOPs a clip, forward": round(video_flops(config).forward / 1e9, 4),
+        }
         return super().facts(device, dtype) | told
 
     def next_commands(self, run: Path) -> list[str]:

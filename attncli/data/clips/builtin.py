@@ -9,6 +9,7 @@ allow.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ MOTIONS = ("up", "down", "left", "right", "clockwise", "counterclockwise")
 SIDE = 32
 """Height and width in pixels."""
 FRAMES = 16
-COUNTS = {"train": 2400, "validation": 360, "test": 600}
+COUNTS = {"train": 2400, "validation": 360, "test": 1200}
 SEED = 20_210_329
 _ZOOM = 2  # each pixel of an 8x8 digit is so many pixels wide
 _NOISE = 24  # grey levels of the noise, at most
@@ -39,17 +40,27 @@ class Moving(NamedTuple):
     """Which digit moves and which stands still, 0 to 9 [N, 2]; independent of the label."""
 
 
-def path_of(motion: str, speed: float, phase: float, frames: int = FRAMES) -> NDArray[np.int64]:
+def path_of(
+    motion: str,
+    speed: float,
+    phase: float = 0.0,
+    within: Sequence[float] | NDArray[np.float64] = (0.5, 0.5),
+    frames: int = FRAMES,
+) -> NDArray[np.int64]:
     """Places [T, 2] (down, right) of a motion relative to its start, in pixels.
 
     ``speed``: pixels a frame. ``phase``: angle in radians where a circle is entered; lines have none.
+    ``within``: where in its pixel the motion begins, 0 to 1 each; drawn evenly, a motion backwards takes the
+    very steps of the opposite motion.
     """
     time = np.arange(frames)
     if motion in _STEPS:
-        return np.rint(time[:, None] * speed * np.array(_STEPS[motion])).astype(np.int64)
-    radius = speed * frames / (2 * np.pi)  # one whole turn in a clip
-    angle = phase + _TURNS[motion] * 2 * np.pi * time / frames  # of rows that grow downwards
-    return np.rint(radius * np.stack((np.sin(angle), np.cos(angle)), 1)).astype(np.int64)
+        exact = time[:, None] * speed * np.array(_STEPS[motion])
+    else:
+        radius = speed * frames / (2 * np.pi)  # one whole turn in a clip
+        angle = phase + _TURNS[motion] * 2 * np.pi * time / frames  # of rows that grow downwards
+        exact = radius * np.stack((np.sin(angle), np.cos(angle)), 1)
+    return np.floor(exact + np.array(within)).astype(np.int64)
 
 
 def draw(
@@ -77,7 +88,8 @@ def moving_digits(part: str) -> Moving:
     labels = rng.permutation(np.arange(count) % len(MOTIONS))
     frames = rng.integers(0, _NOISE, (count, FRAMES, SIDE, SIDE), np.uint8)
     for at, (pair, label) in enumerate(zip(chosen, labels, strict=True)):
-        moves = path_of(MOTIONS[label], rng.uniform(1.0, 2.5), rng.uniform(0, 2 * np.pi))
+        phase, within = rng.uniform(0, 2 * np.pi), rng.random(2)
+        moves = path_of(MOTIONS[label], rng.uniform(1.0, 2.5), phase, within)
         for image, path in zip(pair, (moves, np.zeros_like(moves)), strict=True):
             start = int(rng.integers(SIDE)), int(rng.integers(SIDE))
             np.maximum(frames[at], draw(images[image], start, path), out=frames[at])

@@ -133,7 +133,8 @@ def _hold_out(rows: list[Row], parts: Parts, faults: Faults) -> dict[str, list[R
     held = held_out(rows, parts.share)
     if not held.any():
         faults.check()
-        what = f"{parts.root}: {len(rows)} videos of one group, so none can be held out for validation"
+        count = "1 video only" if len(rows) == 1 else f"{len(rows)} videos of one group"
+        what = f"{parts.root}: {count}, so none can be held out for validation"
         raise DataError(Problem(what, hint="set data.validation=PATH"))
     return {
         "train": [row for row, out in zip(rows, held, strict=True) if not out],

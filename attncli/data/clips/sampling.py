@@ -46,7 +46,7 @@ def sample(length: int, frames: int, strides: Sequence[int], place: float) -> Sa
     for stride in strides:
         if stride == 0:
             spread = ((np.arange(frames) + place) * (length / frames)).astype(np.int64)
-            found.append(spread)
+            found.append(np.minimum(spread, length - 1))  # a place may round up to 1
             continue
         inside = offset + (widest - span(frames, stride)) // 2
         if length < widest:  # nothing to choose: a short video is seen from its beginning

@@ -104,8 +104,7 @@ def _tokeniser(config: VideoConfig) -> nn.Module:
     channels, width = config.tubelet * config.seen, config.encoder.width
     if config.tokenizer == "patch":
         return PatchTokens(channels, (config.patch, config.patch), width)
-    layers = config.patch.bit_length() - 1
-    return ConvolutionTokens(channels, [max(16, width >> (layers - 1 - at)) for at in range(layers)])
+    return ConvolutionTokens(channels, list(config.widths))
 
 
 class _Places(nn.Module):

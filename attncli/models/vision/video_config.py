@@ -46,6 +46,12 @@ class VideoConfig:
         return self.channels * (2 if self.motion == "beside" else 1)
 
     @property
+    def widths(self) -> tuple[int, ...]:
+        """Features after each convolution of the tokeniser, each of which halves rows and columns."""
+        layers = self.patch.bit_length() - 1
+        return tuple(max(16, self.encoder.width >> (layers - 1 - at)) for at in range(layers))
+
+    @property
     def prefix(self) -> int:
         """Class tokens."""
         return int(self.pooling == "class")
