@@ -93,7 +93,7 @@ def export_image_onnx(model: nn.Module, path: Path) -> None:
     """
     _want_packages()
     config = model.config
-    mechanism = config.encoder.mechanism
+    mechanism = getattr(config, "encoder", config).mechanism
     images = torch.zeros(2, config.channels, *config.image)  # one picture would be one for ever
     try:
         with _quiet():
