@@ -54,6 +54,7 @@ def picture_page(
             {
                 "name": f"layer {number + 1}",
                 "heads": len(weights),
+                "grid": list(weights.shape[1:]),
                 "notes": list(notes[number]) if notes else [],
             }
             | _scaled(weights)

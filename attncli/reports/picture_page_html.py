@@ -59,10 +59,10 @@ const pairs = data.pairs.map((text) => Uint8Array.from(atob(text), (c) => c.char
 const READS = !data.layers.length ? "the mechanism has no weights to show" : pairs.length
   ? "what the output looks at; point at a patch for what that one looks at" : "what the output looks at";
 
-function paint(canvas, weights, signed, mark) {
-  canvas.width = columns; canvas.height = rows;
-  const context = canvas.getContext("2d"), pixels = context.createImageData(columns, rows);
-  for (let n = 0; n < cells; n++) {
+function paint(canvas, weights, signed, mark, [down, across]) {
+  canvas.width = across; canvas.height = down;
+  const context = canvas.getContext("2d"), pixels = context.createImageData(across, down);
+  for (let n = 0; n < weights.length; n++) {
     const w = weights[n], color = signed && w < 0 ? [220, 60, 50] : signed ? [50, 120, 255] : [255, 150, 20];
     pixels.data.set([...color, Math.round(215 * Math.min(1, Math.abs(w)))], 4 * n);
   }
@@ -93,7 +93,7 @@ function weightsOf(query) {
 function show(query) {
   told.textContent = READS;
   if (!data.layers.length) return;
-  paint(map, weightsOf(query), false, query);
+  paint(map, weightsOf(query), false, query, data.layers[layer.selectedIndex].grid);
   const row = Math.floor(query / columns) + 1, column = query % columns + 1;
   if (query >= 0) told.textContent = `what the patch in row ${row}, column ${column} looks at`;
   note.textContent = data.layers[layer.selectedIndex].notes[head.selectedIndex] || "";
@@ -123,7 +123,7 @@ for (const one of [{ name: "picture" }, ...data.overlays]) {
   frame.append(stage.querySelector("img").cloneNode(), canvas);
   box.append(title, frame);
   document.getElementById("others").append(box);
-  if (one.maps) paint(canvas, one.maps[0].map((w) => w / 1000), one.signed, -1);
+  if (one.maps) paint(canvas, one.maps[0].map((w) => w / 1000), one.signed, -1, data.grid);
   else frame.classList.add("plain");
 }
 for (const each of data.layers) layer.add(new Option(each.name));

@@ -136,16 +136,20 @@ def fitted(base: ImageBase, model: VitModel) -> dict[str, Tensor]:
     """The base's weights for images of another size: learnt positions are interpolated, as in ViT."""
     state, name = dict(base.state), "encoder.embeddings.position.weight"
     old, new = base.config.encoder, model.config.encoder
-    if old.grid == new.grid or name not in state:
+    if old.grid == new.grid:
         return state
-    if old.position != "learned":
-        what = f"image.size: model.base has positions {old.position} of {old.grid[0]}x{old.grid[1]} tokens, "
-        raise RecipeError(Problem(f"{what}which cannot be resized", hint="leave image.size out"))
-    table = state[name]
-    before, cells = table[: old.prefix], table[old.prefix :]
-    cells = cells.t().reshape(1, -1, *old.grid)  # [1, C, rows, columns]
-    cells = F.interpolate(cells, new.grid, mode="bicubic", align_corners=False)
-    state[name] = torch.cat((before, cells[0].flatten(1).t()))
+    if old.position == "learned":
+        table = state[name]
+        before, cells = table[: old.prefix], table[old.prefix :]
+        cells = cells.t().reshape(1, -1, *old.grid)  # [1, C, rows, columns]
+        cells = F.interpolate(cells, new.grid, mode="bicubic", align_corners=False)
+        state[name] = torch.cat((before, cells[0].flatten(1).t()))
+    wanted = model.state_dict()
+    if any(wanted[key].shape != tensor.shape for key, tensor in state.items() if not key.startswith("head.")):
+        rows, columns = old.grid
+        what = f"image.size: model.base has learnt weights for {rows}x{columns} tokens (positions {old.position}, "
+        what += f"mechanism {old.mechanism}), which cannot be resized"
+        raise RecipeError(Problem(what, hint="leave image.size out"))
     return state
 
 
