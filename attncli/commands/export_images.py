@@ -17,7 +17,11 @@ def check(task: Any, run: RunFolder, format: str) -> None:
     if format != "hf":
         return
     from attncli.models.vision.huggingface import vit_problems
+    from attncli.models.vision.vit_config import VitConfig
 
+    if not isinstance(task.model.config, VitConfig):
+        what = f"model.family={task.model.config.family} is written as ONNX only"
+        raise RecipeError(what, then=f"attn export {run.path} --format onnx")
     if problems := vit_problems(task.model.config):
         raise RecipeError(*problems, then=f"attn export {run.path} --format onnx")
 

@@ -94,7 +94,7 @@ def export_image_onnx(model: nn.Module, path: Path, frames: int = 0) -> None:
     """
     _want_packages()
     config = model.config
-    mechanism = config.encoder.mechanism
+    mechanism = getattr(config, "encoder", config).mechanism
     time = (frames,) if frames else ()
     images = torch.zeros(2, *time, config.channels, *config.image)  # one picture would be one for ever
     try:

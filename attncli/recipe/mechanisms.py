@@ -11,7 +11,7 @@ MechanismName = Literal[
     "scaled_dot", "dot", "additive", "concat", "bilinear", "cosine",
     "topk", "window", "dilated", "longformer", "bigbird", "adaptive_span", "lsh",
     "sparsemax", "entmax15", "entmax",
-    "linear", "performer", "cosformer", "retention", "linformer", "nystrom",
+    "linear", "performer", "cosformer", "retention", "gla", "linformer", "nystrom",
     "sinks", "sigmoid", "talking_heads", "gated", "differential", "global_local", "convolution",
 ]  # fmt: skip
 

@@ -8,6 +8,7 @@ from attncli.recipe.video import VideoRecipe
 
 SINGLE = (
     "accuracy",
+    "top5_accuracy",
     "f1_macro",
     "f1_micro",
     "matthews",
@@ -28,8 +29,9 @@ ANSWERS = ("exact_match", "f1", "has_answer_exact_match", "has_answer_f1", "no_a
 def metric_names(recipe: Recipe) -> list[str]:
     """Metrics that an evaluation of ``recipe`` reports: of the validation part, then of the test sets.
 
-    A test set's are ``<test set>.<metric>``: ``*.<metric>`` stands for any. What a classifier is measured by
-    depends on its labels, which the data may decide.
+    Top-5 accuracy is there with more than five labels. A test set's are ``<test set>.<metric>``:
+    ``*.<metric>`` stands for any. What a classifier is measured by depends on its labels, which the data may
+    decide.
     """
     if isinstance(recipe, TagRecipe):
         names = TAGS

@@ -29,7 +29,8 @@ VIT_SIZES = {
 }
 """Size name to dimensions."""
 
-_POOLINGS = {"class": "first", "mean": "mean", "attention": "dot"}
+POOLINGS = {"class": "first", "mean": "mean", "attention": "dot"}
+"""To the kind of :func:`attncli.layers.build_pooling`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,7 @@ class VitConfig:
     @property
     def pools(self) -> str:
         """The kind of :func:`attncli.layers.build_pooling`."""
-        return _POOLINGS[self.pooling]
+        return POOLINGS[self.pooling]
 
     def plain(self) -> dict[str, Any]:
         """As JSON values; :func:`vit_config` reads them."""
@@ -155,9 +156,10 @@ def resolve_vit(section: ImageModel, *, image: tuple[int, int], channels: int, l
         stride=section.stride,
         pool=section.pool,
     )
-    problems = _tokens_wrong(tokens, image)
+    problems = tokens_wrong(tokens, image)
     grid = tokens.grid(image)
-    prefix = (section.pooling == "class") + section.registers
+    pooling = "class" if section.pooling == "auto" else section.pooling
+    prefix = (pooling == "class") + section.registers
     encoder = TransformerConfig(
         length=math.prod(grid) + prefix,
         grid=grid,
@@ -192,14 +194,15 @@ def resolve_vit(section: ImageModel, *, image: tuple[int, int], channels: int, l
         channels=channels,
         tokens=tokens,
         encoder=encoder,
-        pooling=section.pooling,
+        pooling=pooling,
         registers=section.registers,
         labels=labels,
         head_dropout=section.head_dropout,
     )
 
 
-def _tokens_wrong(tokens: Tokens, image: tuple[int, int]) -> list[Problem]:
+def tokens_wrong(tokens: Tokens, image: tuple[int, int]) -> list[Problem]:
+    """Why images of a size cannot be cut so; empty where they can."""
     height, width = image
     if tokens.kind == "patch":
         patch = tokens.patch[0]
@@ -230,7 +233,7 @@ def _grid_wrong(encoder: TransformerConfig) -> list[Problem]:
 
 def with_image(config: VitConfig, image: tuple[int, int]) -> VitConfig:
     """``config`` for images of another size; RecipeError where its tokens do not fit them."""
-    if problems := _tokens_wrong(config.tokens, image):
+    if problems := tokens_wrong(config.tokens, image):
         raise RecipeError(*problems)
     grid = config.tokens.grid(image)
     encoder = replace(config.encoder, grid=grid, length=math.prod(grid) + config.encoder.prefix)
