@@ -14,7 +14,6 @@ from attncli.models.config import DecoderConfig, EncoderConfig, TransformerConfi
 from attncli.models.recurrent_config import RecurrentConfig
 from attncli.models.translation import Seq2SeqConfig, TranslationConfig, build_translation
 from attncli.models.vision.swin_config import SwinConfig
-from attncli.models.vision.video_config import VideoConfig
 from attncli.models.vision.vit_config import VitConfig
 
 _GATED = ("swiglu", "geglu")
@@ -81,7 +80,7 @@ def model_flops(
         head += 2 * predicted * width * words
     elif config.embedding_width is not None:
         head += 2 * predicted * (width - words) * config.vocabulary
-    return _blocks(config, tokens, causal=isinstance(config, DecoderConfig), head=round(head))
+    return stack_flops(config, tokens, causal=isinstance(config, DecoderConfig), head=round(head))
 
 
 def translation_flops(
@@ -94,8 +93,8 @@ def translation_flops(
     if isinstance(config, RecurrentConfig):
         return _recurrent(config, source, target, target if predicted is None else predicted)
     encoder, decoder = config.encoder, config.decoder
-    read = _blocks(encoder, source, causal=False)
-    write = _blocks(decoder, target, causal=True)
+    read = stack_flops(encoder, source, causal=False)
+    write = stack_flops(decoder, target, causal=True)
     width = decoder.width
     crossed = 2 * (2 * target * width * width + source * _keys_and_values(decoder, cross=True))
     predicted = target if predicted is None else predicted
@@ -112,7 +111,7 @@ def image_flops(config: VitConfig | SwinConfig) -> Flops:
     if isinstance(config, SwinConfig):
         return _swin(config)
     encoder, cut = config.encoder, config.tokens
-    found = _blocks(encoder, encoder.length, causal=False, head=2 * encoder.width * config.labels)
+    found = stack_flops(encoder, encoder.length, causal=False, head=2 * encoder.width * config.labels)
     cells = math.prod(encoder.grid)
     if cut.kind == "patch":
         made = 2 * cells * config.channels * math.prod(cut.patch) * encoder.width
@@ -140,40 +139,6 @@ def _swin(config: SwinConfig) -> Flops:
     return Flops(projections, attention, feed_forward, 2 * config.widths[-1] * config.labels, made)
 
 
-def video_flops(config: VideoConfig) -> Flops:
-    """Operations of a forward pass over one clip, all its scales."""
-    encoder, width = config.encoder, config.encoder.width
-    time, rows, columns = encoder.grid
-    cells = rows * columns
-    space, whole = slice(1, 3), slice(0, 3)
-    if config.space_time == "joint":
-        stages = [(1, config.stage(whole, encoder.layers))]
-    elif config.space_time == "divided":
-        over_time = replace(config.stage(slice(0, 1), encoder.layers, prefix=0), intermediate=0)
-        stages = [(time, config.stage(space, encoder.layers)), (cells, over_time)]
-    else:
-        stages = [(time, config.stage(space, encoder.layers))]
-        if config.space_time == "factorised":
-            stages.append((1, config.stage(slice(0, 1), config.temporal_layers)))
-    parts = [(count, _blocks(stage, stage.length, causal=False)) for count, stage in stages]
-    extra = 2 * time * cells * width * width * encoder.layers if config.space_time == "divided" else 0
-    seen = config.tubelet * config.seen
-    if config.tokenizer == "patch":
-        made = 2 * cells * seen * config.patch**2 * width
-    else:
-        made, before, (down, across) = 0, seen, config.image
-        for after in config.widths:
-            made += 2 * down * across * before * after * 9
-            down, across, before = down // 2, across // 2, after
-    return Flops(
-        projections=config.scales * (sum(count * part.projections for count, part in parts) + extra),
-        attention=config.scales * sum(count * part.attention for count, part in parts),
-        feed_forward=config.scales * sum(count * part.feed_forward for count, part in parts),
-        head=2 * width * config.labels,
-        tokens=config.scales * time * made,
-    )
-
-
 def _recurrent(config: RecurrentConfig, source: float, target: float, predicted: float) -> Flops:
     """Every place of the source attended to, whatever the scope."""
     width, words = config.width, config.embedding
@@ -197,7 +162,7 @@ def _recurrent(config: RecurrentConfig, source: float, target: float, predicted:
     )
 
 
-def _blocks(config: TransformerConfig, tokens: float, *, causal: bool, head: int = 0) -> Flops:
+def stack_flops(config: TransformerConfig, tokens: float, *, causal: bool, head: int = 0) -> Flops:
     """Operations of a stack of blocks over ``tokens``, cross attention left out."""
     width = config.width
     feed_forward = 2 * tokens * width * config.intermediate * (3 if config.activation in _GATED else 2)

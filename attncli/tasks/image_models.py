@@ -55,10 +55,16 @@ def open_base(section: Any) -> ImageBase | None:
     """The base of a recipe; None where the model is to be fresh.
 
     Raises:
+        RecipeError: a recipe of fine-tuning without a base.
         CheckpointError: neither a run of ours on images nor a folder that can be read as one.
     """
-    if not getattr(section, "base", ""):
+    if not hasattr(section, "base"):
         return None
+    if not section.base:
+        what = "model.base is empty: give --from RUN or a Hugging Face folder"
+        raise RecipeError(
+            Problem(what, hint="attn classify vit trains from scratch"), then="attn finetune vit --from RUN"
+        )
     path = Path(section.base).expanduser()
     if (path / "run.json").is_file():
         return _of_run(path)

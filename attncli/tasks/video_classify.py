@@ -27,9 +27,9 @@ from attncli.data.labels import Labels
 from attncli.data.order import EpochBatches, EvaluationBatches
 from attncli.errors import CheckpointError, Problem
 from attncli.layers.pictures import Normalise
-from attncli.models.flops import video_flops
 from attncli.models.vision.video import VideoModel
 from attncli.models.vision.video_config import VideoConfig, resolve_video, video_config
+from attncli.models.vision.video_flops import video_flops
 from attncli.recipe.video import VideoRecipe
 from attncli.tasks.classify import ClassifyTask, probabilities
 from attncli.tasks.label_metrics import CLIPS

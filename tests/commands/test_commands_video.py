@@ -61,23 +61,28 @@ def run(videos, tmp_path_factory):
     return out
 
 
-def test_a_run_on_the_built_in_clips_can_be_killed_and_resumed(call, tmp_path):
-    """The same weights as in one go, offsets of the clips and all."""
-    given = [*SMALL, "data.limit=48", "train.evaluate_every=3", "train.augment.shift=2", "model.dropout=0.1"]
-    whole = call("classify", "video", *given, "train.steps=6", "--out", tmp_path / "whole", "--json")
+def test_a_run_that_is_stopped_and_resumed_ends_as_one_that_is_not(call, tmp_path, videos):
+    """Offsets, augmentation and dropout among it."""
+    more = [
+        "train.augment.shift=4",
+        "model.dropout=0.1",
+        "train.schedule.kind=constant",
+        "train.evaluate_every=2",
+    ]
+    given = ["classify", "video", "--data", videos, *SMALL, *more]
+    whole = call(*given, "train.steps=5", "--out", tmp_path / "whole", "--json")
     assert whole.code == 0, whole.err
-    part = call("classify", "video", *given, "train.steps=3", "--out", tmp_path / "part")
+    part = call(*given, "train.steps=2", "--out", tmp_path / "part")
     assert part.code == 0, part.err
-    resumed = call("resume", tmp_path / "part", "train.steps=6", "train.schedule.kind=linear", "--json")
+    resumed = call("resume", tmp_path / "part", "train.steps=5", "--json")
     assert resumed.code == 0, resumed.err
-    lines = [
-        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+    assert resumed.json["metrics"] == whole.json["metrics"]
+    assert {"clip_loss", "test.clip_accuracy"} <= set(whole.json["metrics"])
+    last = [
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()][-1]
         for name in ("whole", "part")
     ]
-    assert [line["step"] for line in lines[0]] == [line["step"] for line in lines[1]]
-    steps = lines[0][-1]["evaluation"], lines[1][-1]["evaluation"]
-    assert set(steps[0]) >= {"loss", "accuracy", "clip_loss", "clip_accuracy"}
-    assert whole.json["metrics"]["test.clip_accuracy"] >= 0
+    assert last[0] == last[1]
 
 
 def test_a_dry_run_says_what_it_would_take(call):

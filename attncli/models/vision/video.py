@@ -68,10 +68,10 @@ class VideoModel(nn.Module):
         clips = clips.unflatten(1, (-1, frames)).flatten(0, 1)
         keep = None if keep is None else keep.unflatten(1, (-1, frames)).flatten(0, 1)
         if self.config.space_time == "frame":
-            middle = torch.full((len(clips),), frames // 2, device=clips.device)
-            if keep is not None:
-                middle = keep.sum(1) // 2
-            return clips[torch.arange(len(clips), device=clips.device), middle].unsqueeze(1), None
+            if keep is None:
+                return clips[:, frames // 2 : frames // 2 + 1], None
+            rows = torch.arange(clips.shape[0], device=clips.device)
+            return clips[rows, keep.sum(1) // 2].unsqueeze(1), None
         if self.config.motion != "none":
             change = torch.cat((torch.zeros_like(clips[:, :1]), clips.diff(dim=1)), 1)
             clips = change if self.config.motion == "only" else torch.cat((clips, change), 2)
@@ -84,7 +84,7 @@ class VideoModel(nn.Module):
         x = self.tokens(clips.reshape(-1, tubelet * clips.shape[2], *clips.shape[3:]))  # [B S P, N, C]
         x = x.unflatten(0, (-1, moments))
         if self.scale is not None:
-            scale = self.scale.weight.repeat(len(x) // len(self.scale.weight), 1)  # [B S, C]
+            scale = self.scale.weight.repeat(x.shape[0] // self.config.scales, 1)  # [B S, C]
             x = x + scale[:, None, None].to(x.dtype)
         return x, None if keep is None else keep.unflatten(1, (moments, tubelet)).any(2)
 
@@ -123,7 +123,7 @@ class _Places(nn.Module):
     def forward(self, x: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """[B, T, C] to [B, 1 + T, C], or [B, T, C] without a class token; ``keep`` [B, T] alike."""
         if self.first is not None:
-            x = torch.cat((self.first.to(x.dtype).expand(len(x), 1, -1), x), 1)
+            x = torch.cat((self.first.to(x.dtype).expand(x.shape[0], 1, -1), x), 1)
             if keep is not None:
                 keep = torch.cat((torch.ones_like(keep[:, :1]), keep), 1)
         if self.position is not None:
@@ -162,7 +162,7 @@ class FrameEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens [B, P, N, C] to [B, P, C]."""
-        batch = len(x)
+        batch = x.shape[0]
         x, _ = self.places(x.flatten(0, 1))  # [B P, N, C]
         return self.pool(self.stack(x)).unflatten(0, (batch, -1))
 
@@ -318,7 +318,7 @@ class DividedEncoder(nn.Module):
         """Tokens [B, P, N, C], moments that are there [B, P], to [B, C]."""
         shape = x.shape[1:3]
         x = self.places(x.flatten(1, 2))[0].unflatten(1, shape)
-        first = None if self.first is None else self.first.to(x.dtype).expand(len(x), -1, -1)
+        first = None if self.first is None else self.first.to(x.dtype).expand(x.shape[0], -1, -1)
         recompute = self.checkpointing and self.training
         for block in self.blocks:
             inputs = (x, first, keep)
