@@ -15,6 +15,8 @@ MechanismName = Literal[
     "sinks", "sigmoid", "talking_heads", "gated", "differential", "global_local", "convolution",
 ]  # fmt: skip
 
+LayoutName = Literal["multi_head", "grouped_query", "multi_query", "latent"]
+
 TAKES: dict[str, tuple[str, ...]] = {
     "topk": ("topk",),
     "window": ("window",),

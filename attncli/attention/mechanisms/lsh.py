@@ -54,8 +54,12 @@ class LSH(ScaledDot):
 
     def _bucket(self, x: Tensor) -> Tensor:
         wide = torch.promote_types(x.dtype, torch.float32)
-        turned = x.to(wide).unsqueeze(2) @ self.rotations.to(wide)  # [B, H, R, T, buckets / 2]
-        return torch.cat([turned, -turned], -1).argmax(-1)  # [B, H, R, T]
+        found = []
+        for rotation in self.rotations.to(wide):  # one at a time: they are as long as the sequence is
+            turned = x.to(wide) @ rotation  # [B, H, T, buckets / 2]
+            (high, first), (low, second) = turned.max(-1), turned.min(-1)
+            found.append(torch.where(high >= -low, first, second + self.buckets // 2))
+        return torch.stack(found, 2)  # [B, H, R, T]
 
     def extra_repr(self) -> str:
         """Shown in the module's repr."""
