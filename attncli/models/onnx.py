@@ -95,10 +95,13 @@ def export_image_onnx(model: nn.Module, path: Path) -> None:
     config = model.config
     mechanism = getattr(config, "encoder", config).mechanism
     images = torch.zeros(2, config.channels, *config.image)  # one picture would be one for ever
+    model = _plain(model)
+    with torch.no_grad():
+        model(images)  # what is computed once for a size, such as masks, is no part of the graph
     try:
         with _quiet():
             program = torch.onnx.export(
-                _plain(model),
+                model,
                 (images,),
                 input_names=["pixel_values"],
                 output_names=["logits"],

@@ -147,7 +147,7 @@ def fitted(base: ImageBase, model: VitModel) -> dict[str, Tensor]:
     wanted = model.state_dict()
     if any(wanted[key].shape != tensor.shape for key, tensor in state.items() if not key.startswith("head.")):
         rows, columns = old.grid
-        what = f"image.size: model.base has learnt weights for {rows}x{columns} tokens (positions {old.position}, "
+        what = f"image.size: model.base has weights for {rows}x{columns} tokens (positions {old.position}, "
         what += f"mechanism {old.mechanism}), which cannot be resized"
         raise RecipeError(Problem(what, hint="leave image.size out"))
     return state
