@@ -60,6 +60,7 @@ class ConvolutionTokens(nn.Module):
             nn.Conv2d(before, after, kernel, stride, padding=kernel // 2, bias=False)
             for before, after in zip(inputs, widths, strict=True)
         )
+        self.layers[0].muon = False  # sees pixels: AdamW trains it
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
