@@ -44,8 +44,9 @@ class ImageModel(Section):
     """How pixels become tokens: patches through one linear layer, or convolutions with pooling (CCT)."""
     patch: int = Field(4, ge=1)
     """Side of a patch in pixels, for tokenizer=patch."""
-    convolutions: int = Field(2, ge=1)
-    """Convolutions one after the other, each halving rows and columns, for tokenizer=convolution."""
+    convolutions: int | None = Field(None, ge=1)
+    """Convolutions one after the other, for tokenizer=convolution; empty takes as many as leave at most 8x8
+    tokens, as CCT's two of 32x32 pixels."""
     kernel: int = Field(3, ge=1)
     """Side of their kernels, an odd number."""
     stride: int = Field(1, ge=1)

@@ -55,10 +55,14 @@ def open_base(section: Any) -> ImageBase | None:
     """The base of a recipe; None where the model is to be fresh.
 
     Raises:
+        RecipeError: fine-tuning without a base.
         CheckpointError: neither a run of ours on images nor a folder that can be read as one.
     """
-    if not getattr(section, "base", ""):
+    if isinstance(section, ImageModel):
         return None
+    if not section.base:
+        what = "model.base is missing: give --from RUN or a Hugging Face folder"
+        raise RecipeError(Problem(what, hint="attn classify vit trains from scratch"), then="attn runs list")
     path = Path(section.base).expanduser()
     if (path / "run.json").is_file():
         return _of_run(path)

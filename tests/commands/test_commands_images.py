@@ -313,7 +313,7 @@ def test_a_hugging_face_folder_is_a_base_with_its_own_head(attn, trained, pictur
 
 
 def test_what_transformers_has_not_is_refused(attn, pictures):
-    settings = ["train.steps=1", "model.tokenizer=convolution", "model.patch=4", "model.convolutions=1"]
+    settings = ["train.steps=1", "model.tokenizer=convolution", "model.convolutions=1"]
     assert attn("classify", "vit", "--data", pictures, *settings, "--out", "cct").code == 0
     ran = attn("export", "cct")
     assert ran.code == 2
