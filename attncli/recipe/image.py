@@ -193,17 +193,10 @@ class PretrainedImageModel(Section):
     """Low-rank updates are scaled by this over the rank."""
 
     def cross_checks(self) -> list[Rule]:
-        """There is a base; low-rank updates freeze all else."""
-        wrong: list[Rule] = []
-        if not self.base:
-            why = (
-                "is missing: give --from RUN or a Hugging Face folder; attn classify vit trains from scratch"
-            )
-            wrong.append((("base",), why))
+        """Low-rank updates freeze all else."""
         if self.lora and self.freeze_layers:
-            why = "with model.lora only the low-rank updates learn anyway"
-            wrong.append((("freeze_layers", "lora"), why))
-        return wrong
+            return [(("freeze_layers", "lora"), "with model.lora only the low-rank updates learn anyway")]
+        return []
 
 
 class PretrainedPixels(PixelSection):
