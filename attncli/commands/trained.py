@@ -30,7 +30,9 @@ TASKS = {
     "classify/han": ("attncli.tasks.han", "HanTask"),
     "classify/transformer": ("attncli.tasks.encoder_classify", "EncoderClassifyTask"),
     "classify/bag_of_words": ("attncli.tasks.bag_of_words", "BagTask"),
+    "segment": ("attncli.tasks.segment", "SegmentTask"),
     "classify/vit": ("attncli.tasks.image_classify", "ImageClassifyTask"),
+    "classify/video": ("attncli.tasks.video_classify", "VideoTask"),
     "finetune/vit": ("attncli.tasks.image_classify", "ImageClassifyTask"),
 }
 """Command, with the kind of recipe where it matters, to module and class of its task; imported when used."""
@@ -47,6 +49,7 @@ METRIC_NAMES = {
     "translate": "attncli.tasks.translation_metrics",
     "finetune": "attncli.tasks.label_metrics",
     "classify": "attncli.tasks.label_metrics",
+    "segment": "attncli.tasks.segment_metrics",
 }
 """The same to the module that names its metrics. No torch."""
 
@@ -54,6 +57,8 @@ APPLY = {
     "finetune": "attncli.commands.apply_labels",
     "classify": "attncli.commands.apply_labels",
     "classify/vit": "attncli.commands.apply_images",
+    "segment": "attncli.commands.apply_segments",
+    "classify/video": "attncli.commands.apply_videos",
     "finetune/vit": "attncli.commands.apply_images",
 }
 """The same to the module whose ``apply`` a run is applied with."""
@@ -64,6 +69,8 @@ INSPECT = {
     "finetune": "attncli.commands.inspect_labels",
     "classify": "attncli.commands.inspect_labels",
     "classify/vit": "attncli.commands.inspect_images",
+    "segment": "attncli.commands.inspect_segments",
+    "classify/video": "attncli.commands.inspect_videos",
     "finetune/vit": "attncli.commands.inspect_images",
 }
 """The same to the module whose ``inspect`` shows what a run looks at."""
@@ -74,6 +81,7 @@ EXPORT = {
     "finetune": "attncli.commands.export_text",
     "classify": "attncli.commands.export_text",
     "classify/vit": "attncli.commands.export_images",
+    "classify/video": "attncli.commands.export_videos",
     "finetune/vit": "attncli.commands.export_images",
 }
 """The same to the module that writes a run for other libraries."""

@@ -80,7 +80,7 @@ def model_flops(
         head += 2 * predicted * width * words
     elif config.embedding_width is not None:
         head += 2 * predicted * (width - words) * config.vocabulary
-    return _blocks(config, tokens, causal=isinstance(config, DecoderConfig), head=round(head))
+    return stack_flops(config, tokens, causal=isinstance(config, DecoderConfig), head=round(head))
 
 
 def translation_flops(
@@ -93,8 +93,8 @@ def translation_flops(
     if isinstance(config, RecurrentConfig):
         return _recurrent(config, source, target, target if predicted is None else predicted)
     encoder, decoder = config.encoder, config.decoder
-    read = _blocks(encoder, source, causal=False)
-    write = _blocks(decoder, target, causal=True)
+    read = stack_flops(encoder, source, causal=False)
+    write = stack_flops(decoder, target, causal=True)
     width = decoder.width
     crossed = 2 * (2 * target * width * width + source * _keys_and_values(decoder, cross=True))
     predicted = target if predicted is None else predicted
@@ -111,7 +111,7 @@ def image_flops(config: VitConfig | SwinConfig) -> Flops:
     if isinstance(config, SwinConfig):
         return _swin(config)
     encoder, cut = config.encoder, config.tokens
-    found = _blocks(encoder, encoder.length, causal=False, head=2 * encoder.width * config.labels)
+    found = stack_flops(encoder, encoder.length, causal=False, head=2 * encoder.width * config.labels)
     cells = math.prod(encoder.grid)
     if cut.kind == "patch":
         made = 2 * cells * config.channels * math.prod(cut.patch) * encoder.width
@@ -162,7 +162,7 @@ def _recurrent(config: RecurrentConfig, source: float, target: float, predicted:
     )
 
 
-def _blocks(config: TransformerConfig, tokens: float, *, causal: bool, head: int = 0) -> Flops:
+def stack_flops(config: TransformerConfig, tokens: float, *, causal: bool, head: int = 0) -> Flops:
     """Operations of a stack of blocks over ``tokens``, cross attention left out."""
     width = config.width
     feed_forward = 2 * tokens * width * config.intermediate * (3 if config.activation in _GATED else 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attncli.recipe.finetune import AnswerRecipe, TagRecipe
 from attncli.recipe.sections import Recipe
+from attncli.recipe.video import VideoRecipe
 
 SINGLE = (
     "accuracy",
@@ -16,6 +17,12 @@ SINGLE = (
 MULTI = ("f1_micro", "f1_macro", "subset_accuracy", "average_precision", "calibration_error")
 REGRESSION = ("spearman", "pearson", "mse", "mae")
 TAGS = ("f1", "precision", "recall", "accuracy")
+CLIPS = {
+    "single": ("clip_loss", "clip_accuracy"),
+    "multi": ("clip_loss", "clip_f1_macro"),
+    "regression": ("clip_loss", "clip_spearman"),
+}
+"""Of single clips, beside those of whole videos."""
 ANSWERS = ("exact_match", "f1", "has_answer_exact_match", "has_answer_f1", "no_answer_accuracy")
 
 
@@ -34,4 +41,7 @@ def metric_names(recipe: Recipe) -> list[str]:
         kinds = {"single": SINGLE, "multi": MULTI, "regression": REGRESSION}
         chosen = kinds.get(recipe.data.kind)  # type: ignore[attr-defined]
         names = chosen or tuple(dict.fromkeys(SINGLE + MULTI + REGRESSION))
+        if isinstance(recipe, VideoRecipe):
+            of_clips = [CLIPS[recipe.data.kind]] if chosen else CLIPS.values()
+            names += tuple(dict.fromkeys(name for found in of_clips for name in found))
     return ["loss", *names, *(f"*.{name}" for name in names)]
