@@ -82,11 +82,12 @@ def export_onnx(model: TextModel, path: Path) -> list[str]:
     return names
 
 
-def export_image_onnx(model: nn.Module, path: Path) -> None:
+def export_image_onnx(model: nn.Module, path: Path, frames: int = 0) -> None:
     """Write a model of images to ``path`` in float32, for any number of pictures of its size.
 
-    The input is ``pixel_values`` float32 [B, K, R, S], brought to mean 0 and deviation 1; the output
-    ``logits`` [B, L]. Low-rank updates are merged into the weights. The model itself is unchanged.
+    The input is ``pixel_values`` float32 [B, K, R, S], of video [B, frames, K, R, S], brought to mean 0 and
+    deviation 1; the output ``logits`` [B, L]. Low-rank updates are merged into the weights. The model itself
+    is unchanged.
 
     Raises:
         RecipeError: a package is not installed, or the attention has no form in ONNX.
@@ -94,7 +95,8 @@ def export_image_onnx(model: nn.Module, path: Path) -> None:
     _want_packages()
     config = model.config
     mechanism = getattr(config, "encoder", config).mechanism
-    images = torch.zeros(2, config.channels, *config.image)  # one picture would be one for ever
+    time = (frames,) if frames else ()
+    images = torch.zeros(2, *time, config.channels, *config.image)  # one picture would be one for ever
     model = _plain(model)
     with torch.no_grad():
         model(images)  # what is computed once for a size, such as masks, is no part of the graph
