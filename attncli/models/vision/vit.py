@@ -34,7 +34,12 @@ class PictureEmbeddings(nn.Module):
         self.tokens: nn.Module
         if tokens.kind == "convolution":
             self.tokens = ConvolutionTokens(
-                channels, list(tokens.widths), kernel=tokens.kernel, stride=tokens.stride, pool=tokens.pool
+                channels,
+                tokens.widths,
+                kernel=tokens.kernel,
+                stride=tokens.stride,
+                pool=tokens.pool,
+                groups=tokens.groups,
             )
         else:
             self.tokens = PatchTokens(channels, tokens.patch, width)

@@ -29,6 +29,7 @@ VIT_SIZES = {
 }
 """Size name to dimensions."""
 
+_GROUPS = 8
 POOLINGS = {"class": "first", "mean": "mean", "attention": "dot"}
 """To the kind of :func:`attncli.layers.build_pooling`."""
 
@@ -45,6 +46,8 @@ class Tokens:
     kernel: int = 3
     stride: int = 1
     pool: int = 3
+    groups: int = 0
+    """Of channels that are normalised after each convolution; 0 normalises nothing."""
 
     def grid(self, image: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the tokens of an image."""
@@ -196,6 +199,7 @@ def _tokens(section: ImageModel, image: tuple[int, int], width: int) -> Tokens:
     if section.tokenizer == "patch":
         return Tokens(patch=(section.patch, section.patch))
     shape = {"kernel": section.kernel, "stride": section.stride, "pool": section.pool}
+    shape["groups"] = _GROUPS if section.convolution_norm == "group" else 0
     found = Tokens()
     for count in range(1, (section.convolutions or 8) + 1):
         widths = (section.convolution_width,) * (count - 1) + (width,)
