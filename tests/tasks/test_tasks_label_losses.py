@@ -7,11 +7,13 @@ from torch.nn import functional as F
 
 from attncli.data.images.format import PictureFormat
 from attncli.data.labels import Labels
+from attncli.errors import RecipeError
 from attncli.models.vision.vit import VitModel
 from attncli.models.vision.vit_config import resolve_vit
 from attncli.recipe.image import ImageModel, ImageRecipe
 from attncli.tasks.image_classify import ImageClassifyTask
 from attncli.tasks.label_losses import label_count, label_losses
+from attncli.tasks.label_metrics import reported
 
 
 def soft(labels, other, share, smoothing, count):
@@ -64,14 +66,22 @@ def test_a_share_of_one_mixes_nothing(kind):
     )
 
 
-def task(**evaluate):
+def task(train=None, **evaluate):
     form = PictureFormat(8, 8, 3, "crop", (0.5,) * 3, (0.25,) * 3)
-    recipe = ImageRecipe(evaluate=evaluate)
+    recipe = ImageRecipe(evaluate=evaluate, train=train or {})
     torch.manual_seed(0)
     model = VitModel(
         resolve_vit(ImageModel(patch=2, size="lite2"), image=(8, 8), channels=3, labels=3)
     ).eval()
     return ImageClassifyTask(recipe, Labels("single", ["a", "b", "c"]), form, None, model)
+
+
+@pytest.mark.parametrize("goal", ["top5_accuracy", "spearman"])
+def test_a_goal_that_is_not_measured_is_refused(goal):
+    with pytest.raises(RecipeError, match="not measured by it"):
+        task(train={"goal": goal})
+    assert task(train={"goal": "f1"}).goal.metric == "f1_macro"
+    assert reported("single", 6)[1] == "top5_accuracy"
 
 
 def test_a_mirrored_picture_gets_the_same_answer_with_flip():
