@@ -79,6 +79,7 @@ EXPORT = {
     "classify": "attncli.commands.export_text",
     "classify/vit": "attncli.commands.export_images",
     "finetune/vit": "attncli.commands.export_images",
+    "segment": "attncli.commands.export_segments",
 }
 """The same to the module that writes a run for other libraries."""
 
