@@ -32,7 +32,8 @@ def use_onnx(task: Any, folder: str) -> str:
     mode, channel = ("L", "[None]") if task.pixels.channels == 1 else ("RGB", ".transpose(2, 0, 1)")
     return (
         "import numpy as np, onnxruntime as o; from PIL import Image as I; "
-        f"x = np.asarray(I.open('IMAGE.png').convert('{mode}').resize(({width}, {height})), 'float32'){channel}; "
+        f"x = I.open('IMAGE.png').convert('{mode}').resize(({width}, {height})); "
+        f"x = np.asarray(x, 'float32'){channel}; "
         f"s = o.InferenceSession({folder + '/model.onnx'!r}); "
         "print(s.run(None, {'images': x[None]})[0].argmax(1))"
     )
