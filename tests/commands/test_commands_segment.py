@@ -440,6 +440,7 @@ SETTINGS = {
     "data.path=nowhere": "nowhere",
     "data.path=classes.txt": "is a file",
     "evaluate.overlap=1": "evaluate.overlap",
+    "evaluate.window=never model.layers=1": "training size only",
     "evaluate.window=sometimes": "evaluate.window",
 }
 

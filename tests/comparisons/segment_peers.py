@@ -146,14 +146,12 @@ def main() -> None:
         timed = interleave(cases, rounds=args.rounds, warmup=1)
         own = timed["ours"].median
         name = "attention U-Net" if gates else "U-Net"
-        print(
-            f"{name}: ours {1e3 * own:.0f} ms, {args.batch / own:.1f} images/s (spread {timed['ours'].spread:.0%})"
-        )
+        rate = f"{args.batch / own:.1f} images/s (spread {timed['ours'].spread:.0%})"
+        print(f"{name}: ours {1e3 * own:.0f} ms, {rate}")
         for peer, model in peers.items():
             other, parameters = timed[peer].median, sum(p.numel() for p in model.parameters())
-            print(
-                f"  {peer:12} {1e3 * other:6.0f} ms ({parameters:,} parameters): {other / own:.2f} times as long"
-            )
+            ratio = f"{other / own:.2f} times as long"
+            print(f"  {peer:12} {1e3 * other:6.0f} ms ({parameters:,} parameters): {ratio}")
 
 
 if __name__ == "__main__":
