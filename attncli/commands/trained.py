@@ -32,6 +32,7 @@ TASKS = {
     "classify/bag_of_words": ("attncli.tasks.bag_of_words", "BagTask"),
     "segment": ("attncli.tasks.segment", "SegmentTask"),
     "classify/vit": ("attncli.tasks.image_classify", "ImageClassifyTask"),
+    "classify/video": ("attncli.tasks.video_classify", "VideoTask"),
     "finetune/vit": ("attncli.tasks.image_classify", "ImageClassifyTask"),
 }
 """Command, with the kind of recipe where it matters, to module and class of its task; imported when used."""
@@ -57,6 +58,7 @@ APPLY = {
     "classify": "attncli.commands.apply_labels",
     "classify/vit": "attncli.commands.apply_images",
     "segment": "attncli.commands.apply_segments",
+    "classify/video": "attncli.commands.apply_videos",
     "finetune/vit": "attncli.commands.apply_images",
 }
 """The same to the module whose ``apply`` a run is applied with."""
@@ -68,6 +70,7 @@ INSPECT = {
     "classify": "attncli.commands.inspect_labels",
     "classify/vit": "attncli.commands.inspect_images",
     "segment": "attncli.commands.inspect_segments",
+    "classify/video": "attncli.commands.inspect_videos",
     "finetune/vit": "attncli.commands.inspect_images",
 }
 """The same to the module whose ``inspect`` shows what a run looks at."""
@@ -78,6 +81,7 @@ EXPORT = {
     "finetune": "attncli.commands.export_text",
     "classify": "attncli.commands.export_text",
     "classify/vit": "attncli.commands.export_images",
+    "classify/video": "attncli.commands.export_videos",
     "finetune/vit": "attncli.commands.export_images",
     "segment": "attncli.commands.export_segments",
 }

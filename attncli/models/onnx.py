@@ -82,17 +82,19 @@ def export_onnx(model: TextModel, path: Path) -> list[str]:
     return names
 
 
-def export_image_onnx(model: nn.Module, path: Path) -> None:
+def export_image_onnx(model: nn.Module, path: Path, frames: int = 0) -> None:
     """Write a model of images to ``path`` in float32, for any number of pictures of its size.
 
-    The input is ``pixel_values`` float32 [B, K, R, S], brought to mean 0 and deviation 1; the output
-    ``logits`` [B, L]. Low-rank updates are merged into the weights. The model itself is unchanged.
+    The input is ``pixel_values`` float32 [B, K, R, S], of video [B, frames, K, R, S], brought to mean 0 and
+    deviation 1; the output ``logits`` [B, L]. Low-rank updates are merged into the weights. The model itself
+    is unchanged.
 
     Raises:
         RecipeError: a package is not installed, or the attention has no form in ONNX.
     """
     config = model.config
-    images = torch.zeros(2, config.channels, *config.image)  # one picture would be one for ever
+    time = (frames,) if frames else ()
+    images = torch.zeros(2, *time, config.channels, *config.image)  # one picture would be one for ever
     export_logits(model, images, "pixel_values", path)
 
 
@@ -104,10 +106,13 @@ def export_logits(model: nn.Module, images: Tensor, name: str, path: Path) -> No
     _want_packages()
     names = {module.mechanism.name for module in model.modules() if isinstance(module, Attention)}
     mechanism = f"attention mechanism {' or '.join(sorted(names))}" if names else "this model"
+    model = _plain(model)
+    with torch.no_grad():
+        model(images)  # what is computed once for a size, such as masks, is no part of the graph
     try:
         with _quiet():
             program = torch.onnx.export(
-                _plain(model),
+                model,
                 (images,),
                 input_names=[name],
                 output_names=["logits"],

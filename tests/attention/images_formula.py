@@ -59,7 +59,7 @@ def _weights_along(old, new):
     matrix = torch.zeros(new, old, dtype=torch.float64)
     for i in range(new):
         source = max((i + 0.5) * old / new - 0.5, 0.0)
-        low = min(int(math.floor(source)), old - 1)
+        low = min(math.floor(source), old - 1)
         high = min(low + 1, old - 1)
         matrix[i, low] += 1 - (source - low)
         matrix[i, high] += source - low
@@ -111,7 +111,7 @@ def axial(module, x):
 def shifted_window(module, x):
     """All places at once: two see each other when they lie in one window of the moved borders."""
     x = x.double()
-    batch, height, width, _ = x.shape
+    _, height, width, _ = x.shape
     q, k, v = _heads(module.attention, x.flatten(1, 2))
     w = module.window
     down, right = (module.shift if length > w else 0 for length in (height, width))
@@ -126,3 +126,44 @@ def shifted_window(module, x):
         score = score + table[away].permute(2, 0, 1)
     weights = torch.softmax(score.masked_fill(~same, -1e300), -1)
     return _out(module.attention, weights @ v).view(x.shape)
+
+
+def deformable(module, x, reference, memory, sizes, keep=None):
+    """Every corner of every point by its definition; references, also, as given."""
+    p = _par(module)
+    x, reference, memory = x.double(), reference.double(), memory.double()
+    batch, queries, width = x.shape
+    heads, levels, points = module.heads, module.levels, module.points
+    value = memory @ p["value.weight"].T + p["value.bias"]
+    if keep is not None:
+        value = value * keep[..., None]
+    value = value.view(batch, -1, heads, width // heads)
+    shape = batch, queries, heads, levels, points
+    weight = (x @ p["weight.weight"].T + p["weight.bias"]).view(batch, queries, heads, -1).softmax(-1)
+    weight = weight.view(shape)
+    offset = (x @ p["offset.weight"].T + p["offset.bias"]).view(*shape, 2)
+    if reference.ndim == 3:
+        reference = reference[:, :, None].expand(-1, -1, levels, -1)
+    out, start = torch.zeros(batch, queries, heads, width // heads, dtype=torch.float64), 0
+    b = torch.arange(batch)[:, None, None]
+    h = torch.arange(heads)
+    for level, (rows, columns) in enumerate(sizes):
+        mine = reference[:, :, None, level]  # [B, Q, 1, 2 or 4]
+        for point in range(points):
+            step = offset[:, :, :, level, point]  # [B, Q, H, 2]
+            if reference.shape[-1] == 4:
+                at = mine[..., :2] + step / points * mine[..., 2:] / 2
+                column, row = at[..., 0] * columns - 0.5, at[..., 1] * rows - 0.5
+            else:
+                column = mine[..., 0] * columns + step[..., 0] - 0.5
+                row = mine[..., 1] * rows + step[..., 1] - 0.5
+            for i in (0, 1):
+                for j in (0, 1):
+                    r, c = row.detach().floor() + i, column.detach().floor() + j
+                    share = (1 - (row - r).abs()) * (1 - (column - c).abs())
+                    inside = (r >= 0) & (r < rows) & (c >= 0) & (c < columns)
+                    number = (start + r * columns + c).clamp(0, memory.shape[1] - 1).long()
+                    seen = value[b, number, h] * inside[..., None]  # [B, Q, H, D]
+                    out = out + (weight[:, :, :, level, point] * share)[..., None] * seen
+        start += rows * columns
+    return out.flatten(2) @ p["out.weight"].T + p["out.bias"]

@@ -72,6 +72,23 @@ def test_hidden_matrices_leave_out_embeddings_what_is_tied_to_them_and_marked_he
     assert [id(p) for p in hidden_matrices(marked)] == [id(marked[0].weight)]
 
 
+def test_convolutions_are_hidden_matrices_but_not_of_single_channels():
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 2, 1), nn.Conv1d(2, 2, 3)
+    )
+    model[0].muon = False
+    assert [id(p) for p in hidden_matrices(model)] == [id(model[2].weight), id(model[3].weight)]
+
+
+def test_muon_takes_a_convolution_as_a_matrix():
+    gradient = torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(0))
+    kernel, matrix = nn.Parameter(torch.zeros(4, 2, 3, 3)), nn.Parameter(torch.zeros(4, 18))
+    kernel.grad, matrix.grad = gradient, gradient.flatten(1)
+    Muon([kernel]).step()
+    Muon([matrix]).step()
+    torch.testing.assert_close(kernel.flatten(1), matrix.detach())
+
+
 def kinds(task, **settings):
     built = Optimizers(task.model, task.parameter_groups(), section(**settings), half=False)
     names = {id(p): n for n, p in task.model.named_parameters()}

@@ -2,12 +2,14 @@
 
 Gates (``squeeze_excite``, ``eca``, ``cbam``, ``additive_gate``) take feature maps [B, C, H, W] and multiply
 them; :func:`attncli.attention.record` keeps their factors in ``maps``. The others attend between places of a
-grid of tokens [B, H, W, C]: ``axial`` and ``shifted_window`` by the core, with any mechanism of its table.
+grid of tokens [B, H, W, C]: ``axial`` and ``shifted_window`` by the core, with any mechanism of its table;
+``deformable`` looks at chosen places of several maps.
 """
 
 from attncli.attention.images.axial import AxialAttention
 from attncli.attention.images.base import ImageAttention
 from attncli.attention.images.cbam import CBAM
+from attncli.attention.images.deformable import DeformableAttention
 from attncli.attention.images.eca import EfficientChannel
 from attncli.attention.images.gate import AdditiveGate
 from attncli.attention.images.shifted import ShiftedWindowAttention
@@ -20,6 +22,7 @@ IMAGES: dict[str, type[ImageAttention]] = {
     "additive_gate": AdditiveGate,
     "axial": AxialAttention,
     "shifted_window": ShiftedWindowAttention,
+    "deformable": DeformableAttention,
 }
 
 __all__ = [
@@ -27,6 +30,7 @@ __all__ = [
     "IMAGES",
     "AdditiveGate",
     "AxialAttention",
+    "DeformableAttention",
     "EfficientChannel",
     "ImageAttention",
     "ShiftedWindowAttention",

@@ -45,8 +45,9 @@ class AxialAttention(ImageAttention):
             for _ in range(2)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``x`` [B, H, W, C] to [B, H, W, C]."""
+    def forward(self, x: Tensor, mask: None = None, cache: None = None, positions: None = None) -> Tensor:
+        """``x`` [B, H, W, C] to the same. The rest is what a block of layers hands on: it must be None."""
+        self.only_grids(mask, cache, positions)
         rows = self.rows(x.flatten(0, 1)).unflatten(0, x.shape[:2])  # [B, H, W, C]
         turned = rows.transpose(1, 2)  # [B, W, H, C]
         return self.columns(turned.flatten(0, 1)).unflatten(0, turned.shape[:2]).transpose(1, 2)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
+
+from attncli.errors import RecipeError
 
 
 class ImageAttention(nn.Module):
@@ -20,3 +22,8 @@ class ImageAttention(nn.Module):
     """When to take it, in a sentence."""
     seen: ClassVar[str]
     """What recording keeps of it."""
+
+    def only_grids(self, *given: Any) -> None:
+        """RecipeError where a block hands on a mask, a cache or positions: a grid of tokens has none."""
+        if any(part is not None for part in given):
+            raise RecipeError(f"{self.name} sees whole grids: it takes no mask, cache or positions")

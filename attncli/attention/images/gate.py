@@ -37,7 +37,8 @@ class AdditiveGate(ImageAttention):
         inner = max(1, skip // 2) if inner is None else inner
         if min(skip, gating, inner, step) < 1:
             raise RecipeError(
-                f"additive_gate needs skip, gating, inner and step of 1 or more: {skip}, {gating}, {inner}, {step}"
+                "additive_gate needs skip, gating, inner and step of 1 or more, "
+                f"not {skip}, {gating}, {inner} and {step}"
             )
         self.of_skip = nn.Conv2d(skip, inner, step, stride=step, bias=False)
         self.of_gating = nn.Conv2d(gating, inner, 1)
