@@ -83,6 +83,7 @@ EXPORT = {
     "classify/vit": "attncli.commands.export_images",
     "classify/video": "attncli.commands.export_videos",
     "finetune/vit": "attncli.commands.export_images",
+    "segment": "attncli.commands.export_segments",
 }
 """The same to the module that writes a run for other libraries."""
 
