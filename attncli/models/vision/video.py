@@ -159,12 +159,13 @@ class FrameEncoder(nn.Module):
         self.places = _Places(stage)
         self.stack: LayerStack = build_stack(stage, causal=False)
         self.pool = build_pooling(config.pools, stage.width)
+        self.one = config.pooling == "class"  # nothing else of the last layer is read
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens [B, P, N, C] to [B, P, C]."""
         batch = x.shape[0]
         x, _ = self.places(x.flatten(0, 1))  # [B P, N, C]
-        return self.pool(self.stack(x)).unflatten(0, (batch, -1))
+        return self.pool(self.stack(x, first=self.one)).unflatten(0, (batch, -1))
 
 
 class FactorisedEncoder(nn.Module):
