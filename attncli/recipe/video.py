@@ -180,6 +180,10 @@ class VideoRecipe(Recipe):
         if self.clip.frames % tubelet:
             why = f"{self.clip.frames} frames are not whole tubelets of {tubelet}"
             wrong.append((("clip.frames", "model.tubelet"), why))
+        for name in ("layer_decay", "head_rate"):
+            if getattr(self.train, name) != 1.0:
+                why = "is of encoders that are one stack of layers; a model of video has several"
+                wrong.append(((f"train.{name}",), why))
         if self.data.cross_validate and self.train.seeds > 1:
             wrong.append((("data.cross_validate", "train.seeds"), "give one of the two: folds or seeds"))
         if self.clip.motion != "none" and self.model.space_time == "frame":

@@ -85,6 +85,18 @@ def test_a_run_that_is_stopped_and_resumed_ends_as_one_that_is_not(call, tmp_pat
     assert last[0] == last[1]
 
 
+def test_the_built_in_clips_give_something_to_look_at(call, tmp_path):
+    out = tmp_path / "run"
+    ran = call("classify", "video", *SMALL, "data.limit=48", "train.steps=1", "--out", out)
+    assert ran.code == 0, ran.err
+    assert f"attn inspect {out} {out}/examples/clockwise" in ran.err
+    assert sorted(path.name for path in (out / "examples").iterdir()) == sorted(
+        ["up", "down", "left", "right", "clockwise", "counterclockwise"]
+    )
+    labelled = call("classify", out, out / "examples", "--json")
+    assert len(labelled.json["results"]) == 6
+
+
 def test_a_dry_run_says_what_it_would_take(call):
     ran = call("classify", "video", *SMALL, "data.limit=32", "--dry-run", "--json")
     assert ran.code == 0, ran.err
