@@ -344,9 +344,9 @@ def test_linear_forms_agree_over_many_chunks(name, before, monkeypatch):
 def test_places_out_of_order_are_obeyed_after_a_call_in_order(name):
     """The choice of blocks, which count places by their index, must not be kept for such a call."""
     module = build_mechanism(name, heads=1, kv_heads=1, head_dim=8)
-    x = torch.randn(1, 1, 640, 8)
+    x = torch.randn(1, 1, 1280, 8)  # bigbird's blocks pay from 12 on, those of 64 places
     assert choose(prepare(module, x, x, x, None, None, 0.0)) == "blocks"
-    places = torch.arange(640).flip(0)[None]
+    places = torch.arange(1280).flip(0)[None]
     call = prepare(module, x, x, x, None, None, 0.0, (places, places))
     got = BACKENDS[choose(call)].run(call)
     assert torch.allclose(got, BACKENDS["reference"].run(call), atol=1e-5)
