@@ -43,6 +43,23 @@ def nms(
     return order[found[:most]]
 
 
+@torch.no_grad()
+def nms_of_pictures(boxes: Tensor, valid: Tensor, threshold: float) -> Tensor:
+    """Which boxes of each picture remain: bool [B, N].
+
+    ``boxes`` [B, N, 4] are given best first; ``valid`` bool [B, N] marks those that are any. All pictures are
+    done at once, for proposals, of which there are equally many everywhere.
+    """
+    over = pairwise_iou(boxes.float(), boxes.float()) > threshold
+    over = (over & valid.unsqueeze(1)).tril_(-1).float()  # row: judged, column: better
+    kept = valid.float()
+    while True:
+        now = ((over @ kept.unsqueeze(-1)).squeeze(-1) == 0) & valid
+        if torch.equal(now, kept.bool()):
+            return now
+        kept = now.float()
+
+
 def _overlaps(
     boxes: Tensor, rows: Tensor, columns: Tensor, groups: Tensor | None, threshold: float
 ) -> Tensor:

@@ -42,7 +42,7 @@ class BoxExamples:
         augment: BoxAugment | None = None,
         plain_from: float = np.inf,
     ) -> None:
-        """``frame``: height and width that pictures fit in. ``plain_from``: the first epoch without mosaics."""
+        """``frame``: height and width that all fit in. ``plain_from``: the first epoch without mosaics."""
         self.examples, self.frame, self.batch = examples, frame, batch
         self.augment, self.plain_from = augment, plain_from
 
