@@ -1,4 +1,4 @@
-"""Pictures of what a classifier got right and wrong, drawn when it has been measured."""
+"""Pictures of what a model got right and wrong, drawn when it has been measured."""
 
 from __future__ import annotations
 
@@ -6,14 +6,32 @@ from pathlib import Path
 from typing import Any
 
 from attncli.reports.calibration import draw_calibration
-from attncli.reports.confusion import draw_confusion
+from attncli.reports.confusion import draw_confusion, draw_counts
 
 
 def draw_outcomes(task: Any, folder: Path) -> None:
     """Confusion and calibration of each set that a task with one label a text measured last."""
+    if task.name == "detect":
+        _draw_detections(task, folder)
+        return
     labels = getattr(task, "labels", None)
     if getattr(labels, "kind", None) != "single":
         return
     for name, (targets, probabilities) in task.outcomes.items():
         draw_confusion(targets, probabilities.argmax(1), labels.names, folder / f"confusion-{name}.png")
         draw_calibration(probabilities, targets, folder / f"calibration-{name}.png")
+
+
+def _draw_detections(task: Any, folder: Path) -> None:
+    """Precision over recall, and which class is taken for which, of each set that was measured last."""
+    from attncli.metrics.detection import confusion
+    from attncli.reports.detection import draw_precision_recall
+
+    settings, names = task.recipe.evaluate, task.classes.names
+    for name, scores in task.scores.items():
+        truths, found = task.outcomes[name]
+        draw_precision_recall(scores, folder / f"precision-recall-{name}.png")
+        table = confusion(
+            truths, found, len(names), threshold=settings.threshold, overlap=settings.confusion_overlap
+        )
+        draw_counts(table, [*names, "nothing"], folder / f"confusion-{name}.png")

@@ -29,6 +29,7 @@ TASKS = {
     "classify/han": ("attncli.tasks.han", "HanTask"),
     "classify/transformer": ("attncli.tasks.encoder_classify", "EncoderClassifyTask"),
     "classify/bag_of_words": ("attncli.tasks.bag_of_words", "BagTask"),
+    "detect": ("attncli.tasks.detect", "DetectTask"),
 }
 """Command, with the kind of recipe where it matters, to module and class of its task; imported when used."""
 
@@ -44,6 +45,7 @@ METRIC_NAMES = {
     "translate": "attncli.tasks.translation_metrics",
     "finetune": "attncli.tasks.label_metrics",
     "classify": "attncli.tasks.label_metrics",
+    "detect": "attncli.tasks.detect_metrics",
 }
 """The same to the module that names its metrics. No torch."""
 

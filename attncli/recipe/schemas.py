@@ -27,6 +27,10 @@ SCHEMAS: dict[str, dict[str, tuple[str, str]]] = {
         "transformer": ("attncli.recipe.classify", "TransformerRecipe"),
         "bag_of_words": ("attncli.recipe.classify", "BagRecipe"),
     },
+    "detect": {
+        "faster_rcnn": ("attncli.recipe.detect", "FasterRcnnRecipe"),
+        "detr": ("attncli.recipe.detect", "DetrRecipe"),
+    },
     "bench": {
         "train": ("attncli.recipe.bench", "BenchTrainRecipe"),
         "attention": ("attncli.recipe.bench", "BenchAttentionRecipe"),

@@ -16,12 +16,16 @@ _MOST = 60
 
 def draw_confusion(targets: np.ndarray, predicted: np.ndarray, names: list[str], path: Path) -> None:
     """Write the picture: a row for each true label, a column for each predicted one, shares of the row."""
+    draw_counts(confusion(targets, predicted, len(names)), names, path)
+
+
+def draw_counts(counts: np.ndarray, names: list[str], path: Path) -> None:
+    """The same of a table of counts [N, N], true by predicted."""
     from matplotlib.figure import Figure
 
     from attncli.reports.fonts import use_fonts
 
     count = len(names)
-    counts = confusion(targets, predicted, count)
     rows = counts.sum(1, keepdims=True)
     shares = np.divide(counts, rows, out=np.zeros(counts.shape), where=rows > 0)
     shown = [name if len(name) <= 24 else f"{name[:23]}…" for name in names]
