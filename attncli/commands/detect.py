@@ -50,7 +50,7 @@ def main(
         raise RecipeError(*what, then="attn runs list")
     loaded = load_recipe("detect", target.name, overrides, data)
     _locate(loaded.recipe)
-    check_metric_names(requirements, [*metric_names("detect", loaded.recipe), *_named(requirements)])
+    check_metric_names(requirements, metric_names("detect", loaded.recipe))
     from attncli.commands import training
 
     build = task_class("detect", loaded.recipe).build
@@ -60,11 +60,6 @@ def main(
         train_seeds(loaded, build, requirements=requirements, out=out)
         return
     training.train(loaded, build, requirements=requirements, out=out, dry_run=dry_run)
-
-
-def _named(requirements: list[Any]) -> list[str]:
-    """Requirements on a class, whose name only the data knows: they are checked when it is known."""
-    return [one.metric for one in requirements if one.metric.rpartition(".")[2].startswith("map50/")]
 
 
 def _locate(recipe: Recipe) -> None:

@@ -185,8 +185,7 @@ class DetectTask(Task):
         scores = coco_scores(truths, found_all, self.classes.names, settings.most)
         self.outcomes[examples.name] = truths, found_all
         self.scores[examples.name] = scores
-        by_class = {f"map50/{name}": values["map50"] for name, values in scores.classes.items()}
-        return scores.metrics | (by_class if len(by_class) <= 20 else {})
+        return scores.metrics
 
     def _detections(
         self, examples: BoxSet, shard: Shard | None, what: str | None

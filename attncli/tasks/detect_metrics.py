@@ -10,7 +10,6 @@ NAMES = ("map", "map50", "map75", "recall", "map_small", "map_medium", "map_larg
 def metric_names(recipe: Recipe) -> list[str]:
     """Metrics of the validation part, then of the test sets as ``<test set>.<metric>``.
 
-    Of up to twenty classes ``map50/<class>`` comes too, under names that the data decides.
+    Those of sizes are there where there are objects of the size.
     """
-    classes = [f"map50/{name}" for name in recipe.data.classes]  # type: ignore[attr-defined]
-    return [*NAMES, *classes, *(f"*.{name}" for name in (*NAMES, *classes))]
+    return [*NAMES, *(f"*.{name}" for name in NAMES)]
