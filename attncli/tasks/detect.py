@@ -24,6 +24,7 @@ from attncli.data.order import EpochBatches
 from attncli.data.rows import batches_an_epoch
 from attncli.metrics.detection import Found, Scores, Truth, coco_scores, corners_to_sides
 from attncli.models.vision.detection.detections import Detections, Objects
+from attncli.models.vision.detection.detr import Detr
 from attncli.models.vision.detection.faster_rcnn import FasterRcnn
 from attncli.models.vision.detection.resnet import load_backbone
 from attncli.recipe.detect import DetrRecipe, FasterRcnnRecipe
@@ -299,7 +300,7 @@ class DetectTask(Task):
 
 def build_detector(recipe: FasterRcnnRecipe | DetrRecipe, classes: int) -> Any:
     """The model of a recipe."""
-    return FasterRcnn(recipe.model, classes)
+    return (Detr if isinstance(recipe, DetrRecipe) else FasterRcnn)(recipe.model, classes)  # type: ignore[arg-type]
 
 
 def _unscaled(found: Detections, scale: float) -> Found:
