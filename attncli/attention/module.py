@@ -16,7 +16,7 @@ from attncli.attention.positions.base import Position
 from attncli.attention.table import build_mechanism, require
 from attncli.errors import Problem, RecipeError
 
-_NEEDED = {"shaw": "relative", "t5": "bias", "alibi": "bias", "grid": "bias"}
+_NEEDED = {"shaw": "relative", "t5": "bias", "alibi": "bias", "grid": "bias", "relative_2d": "bias"}
 """What a position scheme asks of a mechanism."""
 
 

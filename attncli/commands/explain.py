@@ -18,7 +18,7 @@ _SUPPORT = {
     "cross": "cross",
     "cache": "cache",
     "gqa": "grouped heads",
-    "bias": "positions t5, alibi",
+    "bias": "positions t5, alibi, relative_2d",
     "relative": "position shaw",
     "weights": "weights to look at",
 }
@@ -108,8 +108,13 @@ def _position(name: str) -> dict[str, str]:
     return {
         "name": f"position {name}",
         "text": _docs(kind),
-        "change": f"attn pretrain bert model.attention.position={name}",
+        "change": f"attn {_seen_by(kind)} model.attention.position={name}",
     }
+
+
+def _seen_by(kind: Any) -> str:
+    """A recipe whose tokens such positions are of."""
+    return {2: "classify vit", 3: "classify video"}.get(getattr(kind, "axes", 1), "pretrain bert")
 
 
 def _docs(kind: type) -> str:

@@ -7,12 +7,17 @@ from typing import Any
 
 from attncli.reports.calibration import draw_calibration
 from attncli.reports.confusion import draw_confusion, draw_counts
+from attncli.reports.masks import draw_examples
 
 
 def draw_outcomes(task: Any, folder: Path) -> None:
-    """Confusion and calibration of each set that a task with one label a text measured last."""
+    """Of each set that was measured last: confusion and, of one label a text, calibration; of masks,
+    examples."""
     if task.name == "detect":
-        _draw_detections(task, folder)
+        draw_detections(task, folder)
+        return
+    if hasattr(task, "classes"):
+        _draw_segmented(task, folder)
         return
     labels = getattr(task, "labels", None)
     if getattr(labels, "kind", None) != "single":
@@ -22,7 +27,14 @@ def draw_outcomes(task: Any, folder: Path) -> None:
         draw_calibration(probabilities, targets, folder / f"calibration-{name}.png")
 
 
-def _draw_detections(task: Any, folder: Path) -> None:
+def _draw_segmented(task: Any, folder: Path) -> None:
+    """Confusion of pixels, and pictures beside their true and found masks."""
+    for name, outcome in task.outcomes.items():
+        draw_counts(outcome.matrix, task.names, folder / f"confusion-{name}.png")
+        draw_examples(outcome.examples, task.classes.palette(), task.names, folder / f"examples-{name}.png")
+
+
+def draw_detections(task: Any, folder: Path) -> None:
     """Precision over recall, and which class is taken for which, of each set that was measured last."""
     from attncli.metrics.detection import confusion
     from attncli.reports.detection import draw_precision_recall

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 class TransformerConfig:
     """Values that encoders and decoders share. All widths are in features, all lengths in tokens."""
 
-    vocabulary: int
+    vocabulary: int = 0
+    """Words; 0 for models that read none."""
     pad_id: int | None = None
     """Word that fills short rows; its embedding starts as zero."""
     length: int = 128
@@ -17,6 +18,10 @@ class TransformerConfig:
     layers: int = 4
     width: int = 256
     intermediate: int = 1024
+    grid: tuple[int, ...] = ()
+    """Sizes of the grid that the tokens of pictures stand on, rows first; () for text."""
+    prefix: int = 0
+    """Tokens before the grid's: class and registers."""
     heads: int = 4
     kv_heads: int | None = None
     """Key/value heads; None is as many as heads."""
@@ -35,6 +40,10 @@ class TransformerConfig:
     global_every: int = 3
     """Layers 0, n, 2n ... are global when there are local ones."""
     dropout: float = 0.1
+    drop_path: float = 0.0
+    """Stochastic depth of the last layer; it grows evenly from 0 at the first."""
+    layer_scale: float | None = None
+    """First value of a factor on each sub-layer's output; None has none."""
     norm: str = "post"
     norm_kind: str = "layer"
     norm_epsilon: float = 1e-12

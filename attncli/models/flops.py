@@ -7,11 +7,13 @@ a layer's window allows (causality halves nothing), nothing else. The backward p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from attncli.models.config import DecoderConfig, EncoderConfig, TransformerConfig
 from attncli.models.recurrent_config import RecurrentConfig
 from attncli.models.translation import Seq2SeqConfig, TranslationConfig, build_translation
+from attncli.models.vision.vit_config import VitConfig
 
 _GATED = ("swiglu", "geglu")
 
@@ -41,11 +43,13 @@ class Flops:
     """Feed-forward nets, or recurrent cells."""
     head: int
     """The output layers, and the projection of factorised embeddings."""
+    tokens: int = 0
+    """What makes tokens of pictures."""
 
     @property
     def forward(self) -> int:
         """All parts."""
-        return self.projections + self.attention + self.feed_forward + self.head
+        return self.projections + self.attention + self.feed_forward + self.head + self.tokens
 
     @property
     def step(self) -> int:
@@ -99,6 +103,21 @@ def translation_flops(
         feed_forward=round(read.feed_forward + write.feed_forward),
         head=round(2 * predicted * width * config.target_vocabulary),
     )
+
+
+def vit_flops(config: VitConfig) -> Flops:
+    """Operations of a forward pass over one picture.."""
+    encoder, cut = config.encoder, config.tokens
+    found = _blocks(encoder, encoder.length, causal=False, head=2 * encoder.width * config.labels)
+    cells = math.prod(encoder.grid)
+    if cut.kind == "patch":
+        made = 2 * cells * config.channels * math.prod(cut.patch) * encoder.width
+    else:
+        made, before, (rows, columns) = 0, config.channels, config.image
+        for after, down, across in zip(cut.widths, cut.sizes(rows), cut.sizes(columns), strict=True):
+            made += 2 * cut.convolved(rows) * cut.convolved(columns) * before * after * cut.kernel**2
+            rows, columns, before = down, across, after
+    return replace(found, tokens=made)
 
 
 def _recurrent(config: RecurrentConfig, source: float, target: float, predicted: float) -> Flops:

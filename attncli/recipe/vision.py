@@ -32,6 +32,23 @@ class PictureParts(Section):
     """Folder for downloads and decoded examples; empty is the user's cache folder."""
 
 
+class LabelledPictures(PictureParts):
+    """``data`` of image classification: a folder for each label, or a table of files or pictures."""
+
+    image: str = ""
+    """Column of the picture or its path; empty takes image, img, path, file, file_name or the like."""
+    label: str = ""
+    """Column of the label; empty takes label, labels, class, target or the like."""
+    split: str = ""
+    """Column that says train, validation or test of each row; empty takes split or subset where there is
+    one."""
+    kind: Literal["auto", "single", "multi", "regression"] = "auto"
+    """One label a picture, several, or a number; auto reads it from the labels: lists are several, numbers
+    with fractions are regression."""
+    labels: list[str] = Field(default_factory=list)
+    """Every label, in the order of the outputs; empty takes those of the training part, sorted."""
+
+
 class AugmentSection(Section):
     """``train.augment``: how training images are varied. All is drawn anew for each image and epoch."""
 

@@ -27,8 +27,11 @@ class HeadFigures:
     """Query and key of the largest single weight off the diagonal."""
 
 
-def head_figures(maps: Maps) -> list[HeadFigures]:
-    """Entropy, span and strongest link of every head."""
+def head_figures(maps: Maps, between: np.ndarray | None = None) -> list[HeadFigures]:
+    """Entropy, span and strongest link of every head.
+
+    ``between`` [Tq, Tk]: the distances that spans are means of, where tokens do not stand in a row.
+    """
     rows = []
     for layer, (_, weights) in enumerate(maps):
         distance = np.abs(np.arange(weights.shape[1])[:, None] - np.arange(weights.shape[2])[None, :])
@@ -37,7 +40,7 @@ def head_figures(maps: Maps) -> list[HeadFigures]:
             entropy = float(-(w * np.log(np.clip(w, 1e-12, None))).sum(-1).mean())
             off = np.where(distance == 0, -1.0, w)
             query, key = np.unravel_index(int(off.argmax()), off.shape)
-            span = float((w * distance).sum(-1).mean())
+            span = float((w * (distance if between is None else between)).sum(-1).mean())
             rows.append(HeadFigures(layer, head, entropy, span, (int(query), int(key))))
     return rows
 

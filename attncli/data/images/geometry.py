@@ -98,7 +98,7 @@ def scaled_crop(
     mask: Mask | None = None,
     ignored: int = IGNORED,
 ) -> Moved:
-    """Scale jitter: the picture resized by a factor of ``low`` to ``high``, then a random part of ``size`` of it.
+    """Scale jitter: the picture resized by a factor of ``low`` to ``high``, then a random part of ``size``.
 
     Where it is smaller than ``size``, the rest is filled.
     """

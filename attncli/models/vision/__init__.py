@@ -1,1 +1,1 @@
-"""Models that see pictures and clips."""
+"""Models that see: images, clips, masks."""

@@ -1,0 +1,98 @@
+"""From pictures to tokens: patches cut out, or what convolutions find.
+
+Legend: B pictures, K channels, R rows and S columns of pixels, N tokens (row by row), C width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class PatchTokens(nn.Module):
+    """Patches that do not overlap, each through one linear layer.
+
+    Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", https://arxiv.org/abs/2010.11929. The layer's
+    ``weight`` [C, K p p] is that of a convolution with kernel and stride p, flattened: one matrix product is
+    faster than the convolution.
+    """
+
+    def __init__(self, channels: int, size: tuple[int, int], width: int) -> None:
+        super().__init__()
+        self.size = size
+        self.project = nn.Linear(channels * size[0] * size[1], width)
+        self.project.muon = False  # part of the embeddings, which AdamW trains
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, K, R, S] to [B, N, C]; R and S are multiples of the patch."""
+        return self.project(cut_patches(images, self.size))
+
+
+def cut_patches(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """[B, K, R, S] to patches [B, N, K p q], each channel by channel, row by row; ``size`` is (p, q)."""
+    batch, channels, rows, columns = images.shape
+    p, q = size
+    x = images.reshape(batch, channels, rows // p, p, columns // q, q)
+    return x.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * p * q)
+
+
+class ConvolutionTokens(nn.Module):
+    """Convolutions, each with ReLU and max-pooling, whose cells are the tokens.
+
+    Hassani et al. 2021, "Escaping the Big Data Paradigm with Compact Transformers" (CCT),
+    https://arxiv.org/abs/2104.05704: without biases, kernel and pool as published 3 and 3 with stride 2.
+
+    Args:
+        channels: K.
+        widths: features after each convolution; the last is the width of the tokens.
+        kernel, stride: of the convolutions, padded to keep the size where the stride is 1.
+        pool: side of the pool, whose stride is 2; 0 pools nothing.
+    """
+
+    def __init__(self, channels: int, widths: list[int], *, kernel: int = 3, stride: int = 1, pool: int = 3):
+        super().__init__()
+        self.kernel, self.stride, self.pool = kernel, stride, pool
+        inputs = [channels, *widths[:-1]]
+        self.layers = nn.ModuleList(
+            nn.Conv2d(before, after, kernel, stride, padding=kernel // 2, bias=False)
+            for before, after in zip(inputs, widths, strict=True)
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Kaiming normal, as published."""
+        for layer in self.layers:
+            nn.init.kaiming_normal_(layer.weight)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, K, R, S] to [B, N, C]."""
+        x = images.contiguous(memory_format=torch.channels_last)
+        for layer in self.layers:
+            x = F.relu(layer(x))
+            if self.pool:
+                x = F.max_pool2d(x, self.pool, 2, self.pool // 2)
+        return x.flatten(2).transpose(1, 2)
+
+
+class Normalise(nn.Module):
+    """Pictures of bytes brought to mean 0 and deviation 1: ``(value / 255 - mean) / std``, float32.
+
+    Buffers are not stored with the weights.
+
+    Args:
+        mean, std: of each channel, of values between 0 and 1.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        scale = 1 / (255 * torch.tensor(std, dtype=torch.float64))
+        shift = -torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)
+        self.register_buffer("scale", scale.float().view(-1, 1, 1), persistent=False)
+        self.register_buffer("shift", shift.float().view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 [..., K, R, S] to float32; the layout in memory stays."""
+        return torch.addcmul(self.shift, images.float(), self.scale)
