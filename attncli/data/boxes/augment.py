@@ -7,6 +7,7 @@ resampled once.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,14 +59,22 @@ def placed(
             min(float(width), (right - at[1]) / scale[1]),
             min(float(height), (bottom - at[0]) / scale[0]),
         )
-        size = right - left, bottom - top
-        drawn = picture(view.image).resize(size, Image.Resampling.BILINEAR, box=piece, reducing_gap=2.0)
-        frame[top:bottom, left:right] = pixels(drawn)
+        frame[top:bottom, left:right] = _resampled(view.image, piece, (bottom - top, right - left))
     factor = np.array([scale[1], scale[0]] * 2, np.float32)
     boxes = view.boxes * factor + np.array([at[1], at[0]] * 2, np.float32)
     low = np.array([window[1], window[0]] * 2, np.float32)
     high = np.array([window[3], window[2]] * 2, np.float32)
     return View(frame, boxes.clip(low, high), view.labels, view.ignored)
+
+
+def _resampled(image: Pixels, piece: tuple[float, ...], size: Size) -> Pixels:
+    """A piece (x0, y0, x1, y1) of a picture at another size. Only pixels that count are copied."""
+    reach = 2 + math.ceil(max((piece[2] - piece[0]) / size[1], (piece[3] - piece[1]) / size[0]))
+    x, y = max(0, int(piece[0]) - reach), max(0, int(piece[1]) - reach)
+    cut = image[y : math.ceil(piece[3]) + reach, x : math.ceil(piece[2]) + reach]
+    box = (piece[0] - x, piece[1] - y, piece[2] - x, piece[3] - y)
+    drawn = picture(np.ascontiguousarray(cut)).resize(size[::-1], Image.Resampling.BILINEAR, box=box)
+    return pixels(drawn)
 
 
 def plain(view: View, frame: Size) -> tuple[View, float]:

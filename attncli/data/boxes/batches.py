@@ -80,7 +80,12 @@ class BoxExamples:
             what = f"{error.reason}"
             hint = "data.corrupt=skip leaves such pictures out"
             raise DataError(Problem(what, self.examples.names[at], hint)) from None
-        return View(rgb(image), self.examples.boxes[at], self.examples.labels[at], self.examples.ignored[at])
+        boxes = self.examples.boxes[at]
+        size = self.examples.sizes[at]
+        if image.shape[:2] != tuple(size):  # it was reduced when it was read
+            factor = np.array([image.shape[1] / size[1], image.shape[0] / size[0]] * 2, np.float32)
+            boxes = boxes * factor
+        return View(rgb(image), boxes, self.examples.labels[at], self.examples.ignored[at])
 
     def _varied(self, at: int, frame: Size, epoch: int, rng: np.random.Generator) -> View:
         augment = self.augment
@@ -102,7 +107,6 @@ class BoxExamples:
             view = mirrored(view, True)
         if rng.random() < augment.flip_vertical:
             view = mirrored(view, False)
-        view.image = np.ascontiguousarray(view.image)
         return view
 
 

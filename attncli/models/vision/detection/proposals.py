@@ -22,7 +22,7 @@ from attncli.models.vision.detection.anchors import NONE, assign_atss, assign_io
 from attncli.models.vision.detection.coded import CodedAttention, map_code
 from attncli.models.vision.detection.detections import Objects
 from attncli.models.vision.detection.pyramid import Maps
-from attncli.models.vision.detection.resnet import build_norm2d
+from attncli.models.vision.detection.resnet import ConvNormRelu
 from attncli.ops.boxes import clip, decode, giou, iou
 from attncli.ops.nms import nms_of_pictures
 from attncli.recipe.detect import Proposals
@@ -64,11 +64,7 @@ class ProposalNetwork(nn.Module):
         super().__init__()
         self.section = section
         each = len(section.ratios)
-        layers: list[nn.Module] = []
-        for _ in range(section.convolutions):
-            conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-            layers += [conv, build_norm2d("group", channels), nn.ReLU(inplace=True)]
-        self.tower = nn.Sequential(*layers)
+        self.tower = nn.Sequential(*(ConvNormRelu(channels) for _ in range(section.convolutions)))
         self.attention: nn.Module = nn.Identity()
         if section.attention == "global":
             self.attention = GlobalAttention(channels, attention)
@@ -76,8 +72,6 @@ class ProposalNetwork(nn.Module):
             self.attention = IMAGES[section.attention](channels)
         self.score = nn.Conv2d(channels, each, 1)
         self.box = nn.Conv2d(channels, 4 * each, 1)
-        for conv in (m for m in self.tower if isinstance(m, nn.Conv2d)):
-            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         for conv in (self.score, self.box):
             nn.init.normal_(conv.weight, std=0.01)
             nn.init.zeros_(conv.bias)

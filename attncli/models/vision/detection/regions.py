@@ -20,7 +20,7 @@ from attncli.models.vision.detection.coded import CodedAttention, sine_code
 from attncli.models.vision.detection.detections import Detections, Objects
 from attncli.models.vision.detection.proposals import Regions as Proposals
 from attncli.models.vision.detection.pyramid import Maps
-from attncli.models.vision.detection.resnet import build_norm2d
+from attncli.models.vision.detection.resnet import ConvNormRelu
 from attncli.ops.boxes import area, centred, clip, decode, giou, pairwise_iou
 from attncli.ops.nms import nms
 from attncli.ops.roi_align import roi_align
@@ -39,12 +39,7 @@ class RegionHead(nn.Module):
     def __init__(self, channels: int, classes: int, section: Regions, attention: AttentionSection) -> None:
         super().__init__()
         self.section, self.classes = section, classes
-        layers: list[nn.Module] = []
-        for _ in range(section.convolutions):
-            conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-            layers += [conv, build_norm2d("group", channels), nn.ReLU(inplace=True)]
-        self.convolutions = nn.Sequential(*layers)
+        self.convolutions = nn.Sequential(*(ConvNormRelu(channels) for _ in range(section.convolutions)))
         self.first = nn.Linear(channels * section.bins**2, section.width)
         self.second = nn.Linear(section.width, section.width)
         self.relations = nn.ModuleList(Relation(section.width, attention) for _ in range(section.relation))
