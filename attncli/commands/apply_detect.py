@@ -7,32 +7,40 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attncli import console
-from attncli.commands.trained import load_task, open_run
+from attncli.commands.trained import load_task
 from attncli.errors import DataError, Problem, RecipeError
+from attncli.recipe.loading import LoadedRecipe
+
+if TYPE_CHECKING:
+    from attncli.training import RunFolder
 
 _SHOWN = 20
 """Pictures of which each gets a table of its boxes; of more a line each."""
 
 
 def apply(
-    path: Path,
+    command: str,
+    run: RunFolder,
+    loaded: LoadedRecipe,
     inputs: list[str],
     *,
     out: Path | None = None,
     threshold: float | None = None,
     pictures: bool | None = None,
 ) -> None:
-    """Apply the run at ``path`` to picture files, folders of them, or names on standard input."""
-    run, loaded = open_run("detect", path)
+    """Apply ``run`` to picture files, folders of them, or names on standard input.
+
+    A picture that cannot be read is told and the others are done; then the command fails.
+    """
     if not inputs and not sys.stdin.isatty():
         inputs = ["-"]
     if not inputs:
         raise RecipeError(
             "an input is missing: a picture, a folder of pictures, or - for names on standard input",
-            then=f"attn detect {path} PICTURE",
+            then=f"attn {command} {run.path} PICTURE",
         )
     check_inputs(inputs)
     least = loaded.recipe.evaluate.threshold if threshold is None else threshold

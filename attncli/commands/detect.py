@@ -14,7 +14,7 @@ from attncli.commands.shared import (
     refuse,
     split_arguments,
 )
-from attncli.commands.trained import metric_names, task_class
+from attncli.commands.trained import APPLY, metric_names, module_of, open_run, task_class
 from attncli.errors import Problem, RecipeError
 from attncli.recipe.loading import load_recipe
 from attncli.recipe.sections import Recipe
@@ -38,9 +38,9 @@ def main(
     if target.kind == "run":
         options = {"--data": data, "--dry-run": dry_run, "--require": require}
         refuse(options, "train", f"attn evaluate {first}")
-        from attncli.commands.apply_detect import apply
-
-        apply(target.path, args, out=out, threshold=threshold, pictures=pictures)
+        run, loaded = open_run("detect", target.path)
+        applier = module_of(APPLY, "detect", loaded.recipe)
+        applier.apply("detect", run, loaded, args, out=out, threshold=threshold, pictures=pictures)
         return
     options = {"--threshold": threshold, "--no-pictures": pictures is not None}
     refuse(options, "apply a run", f"attn detect {first} --help")

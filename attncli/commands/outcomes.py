@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from attncli import console
 from attncli.reports.calibration import draw_calibration
 from attncli.reports.confusion import draw_confusion, draw_counts
 from attncli.reports.masks import draw_examples
@@ -47,3 +48,10 @@ def draw_detections(task: Any, folder: Path) -> None:
             truths, found, len(names), threshold=settings.threshold, overlap=settings.confusion_overlap
         )
         draw_counts(table, [*names, "nothing"], folder / f"confusion-{name}.png")
+        if not console.json_mode():
+            rows = [
+                (one, values["map"], values["map50"], values["objects"])
+                for one, values in scores.classes.items()
+            ]
+            columns = ["class", "map", "map50", "objects"]
+            console.table(columns, rows, title=f"{name}, by class", right=columns[1:])

@@ -58,6 +58,7 @@ APPLY = {
     "finetune": "attncli.commands.apply_labels",
     "classify": "attncli.commands.apply_labels",
     "classify/vit": "attncli.commands.apply_images",
+    "detect": "attncli.commands.apply_detect",
     "segment": "attncli.commands.apply_segments",
     "finetune/vit": "attncli.commands.apply_images",
 }
@@ -69,6 +70,7 @@ INSPECT = {
     "finetune": "attncli.commands.inspect_labels",
     "classify": "attncli.commands.inspect_labels",
     "classify/vit": "attncli.commands.inspect_images",
+    "detect": "attncli.commands.inspect_detect",
     "segment": "attncli.commands.inspect_segments",
     "finetune/vit": "attncli.commands.inspect_images",
 }

@@ -208,7 +208,7 @@ class DetectTask(Task):
         """What is found in each picture of a batch, in its own pixels, the surest first."""
         images, sizes = batch["images"].to(device), batch["sizes"].to(device)
         found = self.model.detect(images, sizes, self.recipe.evaluate)
-        return [_unscaled(one, float(scale)) for one, scale in zip(found, batch["scales"], strict=True)]
+        return [unscaled(one, float(scale)) for one, scale in zip(found, batch["scales"], strict=True)]
 
     def prepared(self, images: Sequence[Pixels]) -> Batch:
         """Pictures that are to be looked at, as a batch."""
@@ -303,7 +303,7 @@ def build_detector(recipe: FasterRcnnRecipe | DetrRecipe, classes: int) -> Any:
     return (Detr if isinstance(recipe, DetrRecipe) else FasterRcnn)(recipe.model, classes)  # type: ignore[arg-type]
 
 
-def _unscaled(found: Detections, scale: float) -> Found:
+def unscaled(found: Detections, scale: float) -> Found:
     """From the frame's pixels to the picture's own."""
     boxes = (found.boxes.double() / scale).cpu().numpy().round(_PLACES)
     return Found(boxes, found.scores.double().cpu().numpy(), found.labels.cpu().numpy())

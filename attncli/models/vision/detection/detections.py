@@ -29,6 +29,14 @@ class Objects(NamedTuple):
         return self.labels == IGNORED
 
 
+def some(objects: Objects) -> Objects:
+    """With room for one object at least, so that there is something to take the best of."""
+    if objects.labels.shape[1]:
+        return objects
+    boxes = objects.boxes.new_zeros(len(objects.boxes), 1, 4)
+    return Objects(boxes, objects.labels.new_full((len(boxes), 1), NOTHING))
+
+
 class Detections(NamedTuple):
     """Boxes found in one picture, the surest first."""
 

@@ -20,7 +20,7 @@ from attncli.attention import Dense
 from attncli.models.vision.detection.anchors import on_ignored
 from attncli.models.vision.detection.coded import map_code, sine_code
 from attncli.models.vision.detection.denoising import Noised, noised
-from attncli.models.vision.detection.detections import Detections, Objects, object_counts
+from attncli.models.vision.detection.detections import Detections, Objects, object_counts, some
 from attncli.models.vision.detection.detr_layers import DecoderLayer, EncoderLayer, Scene
 from attncli.models.vision.detection.matching import match, set_losses
 from attncli.models.vision.detection.resnet import ResNet, build_norm2d
@@ -151,6 +151,7 @@ class Detr(nn.Module):
 
     def losses(self, images: Tensor, sizes: Tensor, objects: Objects) -> dict[str, Tensor]:
         """Loss terms summed over pictures and layers; what each is divided by is :meth:`counts`."""
+        objects = some(objects)
         height, width = images.shape[2:]
         whole = objects.boxes.new_tensor([width, height, width, height])
         targets, labels = centred(objects.boxes) / whole, objects.labels
@@ -190,9 +191,18 @@ class Detr(nn.Module):
 
     def detect(self, images: Tensor, sizes: Tensor, settings: DetectEvaluate) -> list[Detections]:
         """Boxes of each picture, in pixels of the frame; ``sizes`` int64 [B, 2] are the pictures in it."""
-        height, width = images.shape[2:]
         found, _ = self(self.scene(images, sizes))
-        logits, boxes = found[-1]
+        return self.chosen(found[-1], images.shape[2:], sizes, settings)
+
+    def chosen(
+        self,
+        answer: tuple[Tensor, Tensor],
+        frame: tuple[int, int],
+        sizes: Tensor,
+        settings: DetectEvaluate,
+    ) -> list[Detections]:
+        """The surest of the queries' logits [B, Q, classes] and boxes [B, Q, 4]."""
+        (height, width), (logits, boxes) = frame, answer
         boxes = clip(cornered(boxes) * boxes.new_tensor([width, height, width, height]), sizes.unsqueeze(1))
         detected = []
         for one, share in zip(boxes, logits.sigmoid(), strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attncli.models.vision.detection.detections import Detections, Objects, object_counts
+from attncli.models.vision.detection.detections import Detections, Objects, object_counts, some
 from attncli.models.vision.detection.proposals import ProposalNetwork, Regions
 from attncli.models.vision.detection.pyramid import Maps, Pyramid
 from attncli.models.vision.detection.regions import RegionHead
@@ -45,6 +45,7 @@ class FasterRcnn(nn.Module):
 
     def losses(self, images: Tensor, sizes: Tensor, objects: Objects) -> dict[str, Tensor]:
         """Loss terms summed over the pictures; what each is divided by is :meth:`counts`."""
+        objects = some(objects)
         maps = self.maps(images)
         proposed = self.proposals(maps)
         scores, boxes = self.proposals.losses(proposed, objects)
