@@ -75,16 +75,28 @@ class Optimizers:
         states: dict[str, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             name, _, part = key.rpartition(_SEPARATOR)
-            states.setdefault(name, {})[part] = value.clone()
+            states.setdefault(name, {})[part] = value
         for optimizer in self.all:
             order = [self._names[id(p)] for group in optimizer.param_groups for p in group["params"]]
-            found = {i: states.pop(name) for i, name in enumerate(order) if name in states}
+            shapes = [p for group in optimizer.param_groups for p in group["params"]]
+            found = {
+                i: {key: _laid_out(value, shapes[i]) for key, value in states.pop(name).items()}
+                for i, name in enumerate(order)
+                if name in states
+            }
             _check_kind(optimizer, found.values(), place)
             optimizer.load_state_dict({**optimizer.state_dict(), "state": found})
         if states:
             raise CheckpointError(
                 f"{place} holds optimiser state of unknown parameters: {', '.join(sorted(states))}"
             )
+
+
+def _laid_out(value: Tensor, parameter: Tensor) -> Tensor:
+    """A copy of ``value`` laid out as its parameter is: fused kernels go over both in the order of memory."""
+    if value.shape != parameter.shape:
+        return value.clone()
+    return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
 
 
 def _check_kind(optimizer: Optimizer, states: Any, place: str) -> None:
