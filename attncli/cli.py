@@ -301,6 +301,53 @@ def classify(
 
 
 @app.command()
+def detect(
+    first: _First = None,
+    args: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE|PICTURE",
+            help="Settings for a recipe; pictures, folders or - for a run.",
+            autocompletion=_complete_setting,
+        ),
+    ] = None,
+    data: Data = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run folder; of a run, where pictures go.")
+    ] = None,
+    dry_run: _DryRun = False,
+    require: Require = None,
+    json: Json = False,
+    threshold: Annotated[
+        float | None,
+        typer.Option(metavar="S", min=0, max=1, help="Run: detections with this score and more."),
+    ] = None,
+    pictures: Annotated[
+        bool | None, typer.Option("--pictures/--no-pictures", help="Run: whether boxes are drawn.")
+    ] = None,
+) -> None:
+    """Train a detector, or find things with a finished run.
+
+    With a recipe: learn from pictures with boxes. With a run folder: pictures with boxes drawn, and COCO's
+    results.
+
+    attn detect faster_rcnn --data FOLDER
+
+    attn detect runs/faster_rcnn-1 street.jpg
+    """
+    _function("detect")(
+        first,
+        args or [],
+        data=data,
+        out=out,
+        dry_run=dry_run,
+        require=require or [],
+        threshold=threshold,
+        pictures=pictures,
+    )
+
+
+@app.command()
 def segment(
     first: _First = None,
     args: Annotated[
