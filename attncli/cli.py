@@ -321,12 +321,26 @@ def resume(run: Run, settings: Settings = None, require: Require = None, json: J
 @app.command()
 def inspect(
     run: Run,
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Texts, files, or -.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="[RUN] INPUT...", help="A second run beside it; texts, files, or -."),
+    ],
     out: Out = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Leave out what each head is worth: a pass of the model a head.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Draw the attention maps of a run for an input."""
-    _function("inspect")(run, inputs, out=out)
+    """Draw the attention maps of a run for an input.
+
+    A picture, and a page for the browser that shows every head: where it looks, its entropy and span, and
+    how much the model changes without it. With a second run both stand side by side.
+
+    attn inspect runs/bert-1 'A function is an object.'
+
+    attn inspect runs/bert-1 runs/bert-2 'A function is an object.'
+    """
+    _function("inspect")(run, inputs, out=out, quick=quick)
 
 
 @app.command()

@@ -12,6 +12,7 @@ A map of the room::
     positions/       position schemes, a file each; __init__.py lists them, base.py says what one is
     cache.py         KeyValueCache: keys and values of the tokens so far
     recording.py     record: the weights of every attention in a forward pass
+    heads.py         without_heads: a forward pass with some heads switched off
 
 To add a mechanism: a file in mechanisms/, a line in table.py. If its weights are a softmax of products, it
 only prepares queries and keys, and every backend computes it. The tests go over the table by themselves.
@@ -20,6 +21,7 @@ only prepares queries and keys, and every backend computes it. The tests go over
 from attncli.attention.backends.choice import choices, restore_choices, use_choices
 from attncli.attention.cache import KeyValueCache
 from attncli.attention.functional import attend, explain_choice
+from attncli.attention.heads import Head, without_heads
 from attncli.attention.masks import Causal, Dense, Documents, Mask, Padding, Window
 from attncli.attention.module import Attention, new_caches
 from attncli.attention.positions import POSITIONS, Bias, Position, build_position
@@ -34,6 +36,7 @@ __all__ = [
     "Causal",
     "Dense",
     "Documents",
+    "Head",
     "KeyValueCache",
     "Mask",
     "Padding",
@@ -49,4 +52,5 @@ __all__ = [
     "record",
     "restore_choices",
     "use_choices",
+    "without_heads",
 ]
