@@ -140,10 +140,14 @@ def _attention(recipe: Any, device: Any) -> dict[str, Any]:
     bench = attention.Bench(recipe, device)
     console.say(f"device: {describe_device(device)}")
     rows = []
-    with console.Progress("shapes", total=len(bench.shapes())) as bar:
-        for shape, measured in bench.measure():
+    shapes = bench.shapes()
+    with console.Progress("measuring, %", total=100 * len(shapes)) as bar:
+
+        def on_share(done: float, shape: Any) -> None:
+            bar.advance(int(100 * done) - bar.done, length=shape.length, direction=shape.direction)
+
+        for _, measured in bench.measure(on_share):
             rows += measured
-            bar.advance(1, length=shape.length)
     for text in bench.left_out:
         console.say(f"left out: {text}")
     fits = attention.growth(rows)
