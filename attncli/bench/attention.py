@@ -19,6 +19,8 @@ from attncli.bench.rates import matmul_rate
 from attncli.bench.timing import clock, interleave
 from attncli.recipe.bench import BenchAttentionRecipe
 
+_ERROR = 0.02
+"""Standard error of a time, as a share, above which a shape is measured for longer."""
 _ERROR_LENGTH = 4096
 """Longest sequence for which the exact result is computed in float64."""
 _KERNELS = {  # PyTorch counts those of GPUs alone
@@ -47,6 +49,9 @@ class Row:
     ratio: float
     """Time over the faster of the plain formula and the fused kernel called directly, of whole layers over
     torch.nn.MultiheadAttention; by lower quartiles, as what else runs on a machine only ever adds."""
+    ratio_error: float | None = None
+    """Standard error of the ratio, as a share of it."""
+    rounds: int | None = None
     gigaflop: float | None = None
     """Operations of matrix products, counted while it ran; None where the kernel is not counted."""
     share: float | None = None
@@ -115,13 +120,15 @@ class Bench:
                 rounds=rounds,
                 warmup=warmup,
                 device=self.device,
+                until=_ERROR,
+                budget=settings.seconds,
                 on_round=lambda done, of=rounds + warmup, told=told: told(0.2 + 0.5 * done / of),
             )
             exact = {layer: self._exact(shape, inputs, layer) for layer in (False, True)}
             rows = []
             for name, timing in timed.items():
                 case = cases[name]
-                least = min(timed[other].low for other in direct(case) if other in timed)
+                least = min((timed[d] for d in direct(case) if d in timed), key=lambda timing: timing.low)
                 rows.append(
                     Row(
                         name,
@@ -132,7 +139,9 @@ class Bench:
                         1e3 * timing.median,
                         timing.spread,
                         peak_memory(runs[name], self.device) / 2**20,
-                        timing.low / least,
+                        timing.low / least.low,
+                        math.hypot(timing.error, least.error) if timing is not least else 0.0,
+                        timing.rounds,
                         *self._operations(shape, runs[name], timing.low),
                         _distance(case, given[name], exact[case.layer]),
                     )

@@ -97,7 +97,7 @@ class BenchAttentionEvaluate(BenchEvaluate):
     x-transformers and Keras where they are installed."""
     seconds: float = Field(10.0, gt=0)
     """Time for one shape, all cases together: where the rounds would take longer there are fewer, three at
-    least."""
+    least; where they take less and times scatter there are more."""
 
 
 class BenchAttentionRecipe(Recipe):
