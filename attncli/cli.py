@@ -369,7 +369,7 @@ def bench(
     settings: Settings = None,
     out: Out = None,
     picture: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="attention: draw time and memory over the length.")
+        Path | None, typer.Option(metavar="FILE", help="attention, quality: draw it (.png, .svg, .pdf).")
     ] = None,
     compare: Annotated[
         Path | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 from dataclasses import asdict
@@ -25,12 +26,16 @@ def main(
 ) -> None:
     """Run the bench recipe ``what`` and show its rows.
 
-    ``out`` (.json or .csv) takes them, ``picture`` (.png, .svg or .pdf) draws them, and an ``earlier`` result
-    (.json) is compared with them; the last two are for attention.
+    ``out`` (.json or .csv) takes them, ``picture`` (.png, .svg or .pdf) draws them (attention and quality),
+    and an ``earlier`` result (.json) of attention is compared with them.
     """
-    if (picture or earlier) and what.removeprefix("bench/") != "attention":
-        option = "--picture" if picture else "--compare"
-        raise RecipeError(f"{option} belongs to attn bench attention", then="attn bench attention --help")
+    name = what.removeprefix("bench/")
+    if earlier and name != "attention":
+        raise RecipeError("--compare belongs to attn bench attention", then="attn bench --help")
+    if picture and name not in _PICTURES:
+        raise RecipeError(
+            f"--picture belongs to attn bench {' and '.join(_PICTURES)}", then="attn bench --help"
+        )
     if picture and picture.suffix not in (".png", ".svg", ".pdf"):
         raise RecipeError(f"--picture {picture}: the ending says the format, .png, .svg or .pdf")
     if earlier and not earlier.exists():
@@ -54,12 +59,18 @@ def main(
         _write(report, out)
         console.say(f"written: {out}")
     if picture:
-        from attncli.reports.growth import draw_growth
-
-        draw_growth(report["rows"], picture)
+        module, function = _PICTURES[report["bench"]]
+        getattr(importlib.import_module(module), function)(report["rows"], picture)
         console.say(f"written: {picture}")
     if earlier:
         _compare(report, earlier)
+
+
+_PICTURES = {
+    "attention": ("attncli.reports.growth", "draw_growth"),
+    "quality": ("attncli.reports.tradeoff", "draw_tradeoff"),
+}
+"""What draws the rows of a bench; imported when used."""
 
 
 def _device(settings: Any) -> Any:

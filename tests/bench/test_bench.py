@@ -212,7 +212,7 @@ def test_compare_takes_an_earlier_result(capfd, tmp_path, monkeypatch):
         assert run_program([*base, "--compare", wrong]) == 2
         assert said in capfd.readouterr().err
     assert run_program(["bench", "train", "--picture", "x.png"]) == 2
-    assert "belongs to attn bench attention" in capfd.readouterr().err
+    assert "belongs to attn bench attention and quality" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("causal", [False, True])
