@@ -19,8 +19,6 @@ from attncli.attention.table import options_of
 from attncli.bench.layers import TORCH, build_layers
 from attncli.recipe.bench import BenchAttentionRecipe
 
-LARGEST = 2**31
-"""Bytes of scores above which what forms them at once is left out."""
 TYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 PLAIN, KERNEL = "plain formula", "scaled_dot_product_attention"
 FLEX = "flex_attention"
@@ -82,6 +80,10 @@ class Cases:
                 continue
             self.modules[name] = self._build(name)
         self._layers: dict[str, Any] = {}
+        self.largest = 2**31
+        """Bytes of scores above which what forms them at once is left out."""
+        if device.type == "cuda":
+            self.largest = torch.cuda.mem_get_info(device)[0] // 8
 
     def _build(self, name: str) -> Mechanism:
         recipe = self.recipe
@@ -107,12 +109,12 @@ class Cases:
         found: list[Case] = []
         for name, module in self.modules.items():
             quadratic = module.support.backends and not module.linear and name not in _BANDED
-            if quadratic and shape.scores * module.score_width > 8 * LARGEST:
+            if quadratic and shape.scores * module.score_width > 8 * self.largest:
                 self.leave_out(f"{name} at {shape.length:,} tokens: it would take too long")
                 continue
             usable = backend if backend in module.support.backends else "auto"
             found.append(Case(f"attn {name}", partial(_attend, mask=mask, module=module, backend=usable)))
-        if shape.scores <= LARGEST:
+        if shape.scores <= self.largest:
             found.append(Case(PLAIN, partial(plain, causal=shape.causal)))
         found.append(Case(KERNEL, partial(F.scaled_dot_product_attention, is_causal=shape.causal)))
         if self.recipe.evaluate.peers:
@@ -162,7 +164,7 @@ class Cases:
 
     def _whole(self, shape: Shape) -> list[Case]:
         """Layers with projections, ours among them."""
-        if shape.scores > LARGEST:
+        if shape.scores > self.largest:
             self.leave_out(f"whole layers at {shape.length:,} tokens: some form all scores at once")
             return []
         return [
