@@ -36,8 +36,8 @@ def attention(recipe: Any, device: Any) -> dict[str, Any]:
             mine = [row for row in rows if (row.precision, row.direction) == (precision, direction)]
             grown = {f["case"]: f for f in fits if (f["precision"], f["direction"]) == (precision, direction)}
             _show(mine, grown, f"{precision}, {_DIRECTIONS[direction]}")
-        console.result("times direct: over the faster of the plain formula and the fused kernel called directly;")
-        console.result("of whole layers over torch.nn.MultiheadAttention. ± is the distance of the quartiles.")
+        for line in _LEGEND:
+            console.result(line)
         _show_backends(choices)
     return {
         "bench": "attention",
@@ -49,6 +49,10 @@ def attention(recipe: Any, device: Any) -> dict[str, Any]:
     }
 
 
+_LEGEND = (
+    "±: distance of the quartiles. times direct: over the faster of the plain formula and the fused kernel",
+    "called directly; of whole layers over torch.nn.MultiheadAttention.",
+)
 _DIRECTIONS = {"forward": "forward", "backward": "forward and backward"}
 
 

@@ -47,7 +47,8 @@ def see_with(run: RunFolder, loaded: Any) -> See:
         written = tokenizer.target_tokens([*best.tokens, tokenizer.eos_id])
         read = tokenizer.source_tokens(source)
         recorded = translator.read(source, best.tokens)
-        layers = _layers(recorded, written, read)
+        begun = tokenizer.target_tokens([tokenizer.bos_id, *best.tokens])
+        layers = _layers(recorded, written, begun, read)
         order = sorted(range(len(layers)), key=lambda at: layers[at].own)  # between the texts first
         layers = [layers[at] for at in order]
         weights = [recorded[at] for at in order]
@@ -90,8 +91,13 @@ def see_with(run: RunFolder, loaded: Any) -> See:
     return see
 
 
-def _layers(recorded: list[tuple[str, Any]], written: list[str], read: list[str]) -> list[Any]:
-    """What was recorded, under names for people."""
+def _layers(
+    recorded: list[tuple[str, Any]], written: list[str], begun: list[str], read: list[str]
+) -> list[Any]:
+    """What was recorded, under names for people.
+
+    Between the texts a row is the token ``written`` next; within the translation the last one ``begun``.
+    """
     from attncli.reports.heads import Layer
 
     numbers: dict[str, int] = {}
@@ -99,7 +105,7 @@ def _layers(recorded: list[tuple[str, Any]], written: list[str], read: list[str]
     for name, weights in recorded:
         kind = next(kind for kind in ("cross", "decoder", "encoder") if kind in name)
         number = numbers[kind] = numbers.get(kind, 0) + 1
-        rows, columns = (read if kind == "encoder" else written), (written if kind == "decoder" else read)
+        rows, columns = {"cross": (written, read), "decoder": (begun, begun), "encoder": (read, read)}[kind]
         whole = weights[0].float().cpu().numpy()
         layers.append(Layer(f"{kind} {number}", whole, rows, columns, own=kind != "cross"))
     return layers

@@ -12,9 +12,13 @@ from attncli.reports.fonts import use_fonts
 from attncli.reports.heads import Layer, Maps, rollout
 from attncli.training.files import disk_errors
 
-_LABELLED = 40
-"""Most tokens that are written beside a map."""
+_LABELLED = 0.1
+"""Inches that a token needs to be written beside a map."""
+_INCHES = 30.0
+"""Width of a picture of many heads."""
 _LONGEST = 24
+_PIXELS = 4000
+"""Of a picture's longer side, at most."""
 
 
 def draw_maps(maps: Maps, tokens: list[str], path: Path, title: str = "") -> None:
@@ -38,14 +42,14 @@ def draw_layers(
     with use_fonts([*(token for layer in layers for token in (*layer.rows, *layer.columns)), title]):
         heads = max(len(layer.weights) for layer in layers)
         longest = max(max(len(layer.rows), len(layer.columns)) for layer in layers)
-        side = float(np.clip(0.17 * longest, 1.6, 5.0))
         columns = heads + (rolled is not None)
-        size = (min(columns * side + 1.5, 100.0), min(len(layers) * side + 1.2, 100.0))
-        figure = Figure(figsize=size, dpi=130, layout="constrained")
+        side = float(np.clip(0.17 * longest, 1.6, np.clip(_INCHES / columns, 1.6, 5.0)))
+        size = (columns * side + 1.5, len(layers) * side + 1.2)
+        figure = Figure(figsize=size, dpi=min(130.0, _PIXELS / max(size)), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(len(layers), columns, squeeze=False)
         for number, layer in enumerate(layers):
-            labelled = max(len(layer.rows), len(layer.columns)) <= _LABELLED
+            labelled = side / longest >= _LABELLED
             for column in range(columns):
                 axis = axes[number][column]
                 if heads > column >= len(layer.weights):
