@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from attncli.attention import Causal, explain_choice
 from attncli.bench.cases import TYPES, Case, Cases, Shape, direct, plain
+from attncli.bench.layouts import held
 from attncli.bench.memory import peak_memory
 from attncli.bench.rates import matmul_rate
 from attncli.bench.timing import clock, interleave
@@ -67,6 +68,10 @@ class Bench:
         self.recipe, self.device = recipe, device
         self.cases = Cases(recipe, device)
         self.rates: dict[str, float] = {}
+
+    def held(self) -> list[dict[str, Any]]:
+        """Numbers that a cache holds for each token under each head layout."""
+        return held(self.cases.layouts)
 
     @property
     def left_out(self) -> list[str]:

@@ -22,7 +22,9 @@ def main(first: str, inputs: list[str], *, out: Path | None = None, quick: bool 
     opened = [open_run("inspect", run) for run in runs]
     want_inputs(inputs, f"attn inspect {' '.join(runs)} 'A sentence.'")
     modules = [module_of(INSPECT, run.info["command"], loaded.recipe) for run, loaded in opened]
-    pictured = [run for (run, _), module in zip(opened, modules, strict=True) if not hasattr(module, "see_with")]
+    pictured = [
+        run for (run, _), module in zip(opened, modules, strict=True) if not hasattr(module, "see_with")
+    ]
     if pictured and len(runs) > 1:
         what = f"{pictured[0].path} sees pictures; two runs are shown side by side where they read text"
         raise RecipeError(what, then=f"attn inspect {pictured[0].path} {inputs[0]}")

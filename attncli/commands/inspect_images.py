@@ -8,8 +8,8 @@ from typing import Any
 from attncli import console
 from attncli.commands.apply_images import picture_paths
 from attncli.commands.trained import load_task
-from attncli.reports.heads import HeadFigures, Layer, head_figures
 from attncli.reports.attribution import attribute
+from attncli.reports.heads import HeadFigures, Layer, head_figures
 from attncli.reports.picture_attention import Overlay, distances, draw_picture_attention, rolled, seen
 from attncli.reports.picture_page import picture_page
 from attncli.training.run import RunFolder
