@@ -37,8 +37,8 @@ class Batches(Protocol):
     """An endless, exactly resumable stream of global batches."""
 
     epoch: float
-    """Passes over the data so far, with the fraction. Where there is also ``waited``, seconds that the loop has
-    waited for batches so far, it goes into ``timings.jsonl``."""
+    """Passes over the data so far, with the fraction. Where there is also ``waited``, the seconds that the
+    loop has waited for batches so far, it goes into ``timings.jsonl``; ``close`` is called after training."""
 
     def next(self, parts: Sequence[int], of: int) -> list[Batch]:
         """The chosen ``parts`` of the next global batch cut into ``of``; then move on.
