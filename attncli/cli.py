@@ -301,6 +301,43 @@ def classify(
 
 
 @app.command()
+def segment(
+    first: _First = None,
+    args: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE|IMAGE",
+            help="Settings for a recipe; pictures or folders of them for a run.",
+            autocompletion=_complete_setting,
+        ),
+    ] = None,
+    data: Data = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The run folder; of a run, where masks go: default RUN/masks."),
+    ] = None,
+    dry_run: _DryRun = False,
+    require: Require = None,
+    json: Json = False,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Run: average over each picture and its mirror image.")
+    ] = False,
+) -> None:
+    """Train a segmenter, or give pixels their classes.
+
+    With a recipe: learn from pictures with masks. With a run folder: write a mask and an overlay of each
+    picture.
+
+    attn segment unet --data FOLDER
+
+    attn segment runs/unet-1 street.jpg photos/
+    """
+    _function("segment")(
+        first, args or [], data=data, out=out, dry_run=dry_run, require=require or [], flip=flip
+    )
+
+
+@app.command()
 def evaluate(
     run: Run,
     split: Annotated[

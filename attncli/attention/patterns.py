@@ -148,21 +148,26 @@ def drawn(block: Tensor, number: int) -> Tensor:
 class SameBucket(Mask):
     """Keys that share a bucket with the query in any round, and the key at its own place.
 
-    ``queries`` int64 [B, H, R, Tq] and ``keys`` int64 [B, K, R, Tk] number the buckets of R rounds.
+    ``queries`` int64 [B, H, R, Tq] and ``keys`` int64 [B, K, R, Tk] number the buckets of R rounds, ``count``
+    of them.
     """
 
     kind = "buckets"
 
-    def __init__(self, queries: Tensor, keys: Tensor) -> None:
+    def __init__(self, queries: Tensor, keys: Tensor, count: int) -> None:
         super().__init__()
-        self.queries, self.keys = queries, keys
+        self.queries, self.keys, self.count = queries, keys, count
+
+    def shared(self, number: int, batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        """Whether round ``number`` puts the two into one bucket."""
+        kv_head = head // (self.queries.shape[1] // self.keys.shape[1])
+        return self.queries[batch, head, number, q] == self.keys[batch, kv_head, number, k]
 
     def allowed(self, batch: Tensor, head: Tensor, q: Tensor, k: Tensor, shift: int) -> Tensor:
         """Some round's buckets agree."""
-        kv_head = head // (self.queries.shape[1] // self.keys.shape[1])
         found = k == q + shift
         for number in range(self.queries.shape[2]):
-            found = found | (self.queries[batch, head, number, q] == self.keys[batch, kv_head, number, k])
+            found = found | self.shared(number, batch, head, q, k)
         return found
 
 

@@ -1,4 +1,4 @@
-"""Pictures of what a classifier got right and wrong, drawn when it has been measured."""
+"""Pictures of what a model got right and wrong, drawn when it has been measured."""
 
 from __future__ import annotations
 
@@ -6,14 +6,26 @@ from pathlib import Path
 from typing import Any
 
 from attncli.reports.calibration import draw_calibration
-from attncli.reports.confusion import draw_confusion
+from attncli.reports.confusion import draw_confusion, draw_counts
+from attncli.reports.masks import draw_examples
 
 
 def draw_outcomes(task: Any, folder: Path) -> None:
-    """Confusion and calibration of each set that a task with one label a text measured last."""
+    """Of each set that was measured last: confusion and, of one label a text, calibration; of masks,
+    examples."""
+    if hasattr(task, "classes"):
+        _draw_segmented(task, folder)
+        return
     labels = getattr(task, "labels", None)
     if getattr(labels, "kind", None) != "single":
         return
     for name, (targets, probabilities) in task.outcomes.items():
         draw_confusion(targets, probabilities.argmax(1), labels.names, folder / f"confusion-{name}.png")
         draw_calibration(probabilities, targets, folder / f"calibration-{name}.png")
+
+
+def _draw_segmented(task: Any, folder: Path) -> None:
+    """Confusion of pixels, and pictures beside their true and found masks."""
+    for name, outcome in task.outcomes.items():
+        draw_counts(outcome.matrix, task.names, folder / f"confusion-{name}.png")
+        draw_examples(outcome.examples, task.classes.palette(), task.names, folder / f"examples-{name}.png")

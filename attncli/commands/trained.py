@@ -30,6 +30,7 @@ TASKS = {
     "classify/han": ("attncli.tasks.han", "HanTask"),
     "classify/transformer": ("attncli.tasks.encoder_classify", "EncoderClassifyTask"),
     "classify/bag_of_words": ("attncli.tasks.bag_of_words", "BagTask"),
+    "segment": ("attncli.tasks.segment", "SegmentTask"),
     "classify/vit": ("attncli.tasks.image_classify", "ImageClassifyTask"),
     "classify/video": ("attncli.tasks.video_classify", "VideoTask"),
     "finetune/vit": ("attncli.tasks.image_classify", "ImageClassifyTask"),
@@ -48,6 +49,7 @@ METRIC_NAMES = {
     "translate": "attncli.tasks.translation_metrics",
     "finetune": "attncli.tasks.label_metrics",
     "classify": "attncli.tasks.label_metrics",
+    "segment": "attncli.tasks.segment_metrics",
 }
 """The same to the module that names its metrics. No torch."""
 
@@ -55,6 +57,7 @@ APPLY = {
     "finetune": "attncli.commands.apply_labels",
     "classify": "attncli.commands.apply_labels",
     "classify/vit": "attncli.commands.apply_images",
+    "segment": "attncli.commands.apply_segments",
     "classify/video": "attncli.commands.apply_videos",
     "finetune/vit": "attncli.commands.apply_images",
 }
@@ -66,6 +69,7 @@ INSPECT = {
     "finetune": "attncli.commands.inspect_labels",
     "classify": "attncli.commands.inspect_labels",
     "classify/vit": "attncli.commands.inspect_images",
+    "segment": "attncli.commands.inspect_segments",
     "classify/video": "attncli.commands.inspect_videos",
     "finetune/vit": "attncli.commands.inspect_images",
 }

@@ -97,10 +97,13 @@ def export_image_onnx(model: nn.Module, path: Path, frames: int = 0) -> None:
     mechanism = getattr(config, "encoder", config).mechanism
     time = (frames,) if frames else ()
     images = torch.zeros(2, *time, config.channels, *config.image)  # one picture would be one for ever
+    model = _plain(model)
+    with torch.no_grad():
+        model(images)  # what is computed once for a size, such as masks, is no part of the graph
     try:
         with _quiet():
             program = torch.onnx.export(
-                _plain(model),
+                model,
                 (images,),
                 input_names=["pixel_values"],
                 output_names=["logits"],

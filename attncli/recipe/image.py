@@ -15,7 +15,7 @@ from attncli.recipe.vision import AugmentSection, LabelledPictures, PixelSection
 _OF_SWIN = ("depths", "window")
 _OF_VIT = ("tokenizer", "registers", "layers")
 _IN_WINDOWS = ("relative_2d", "none", "learned", "sinusoidal_2d", "learned_2d")
-_OF_CONVOLUTION = ("convolutions", "kernel", "stride", "pool", "convolution_width")
+_OF_CONVOLUTION = ("convolutions", "kernel", "stride", "pool", "convolution_width", "convolution_norm")
 
 
 class ImageAttention(AttentionSection):
@@ -44,8 +44,9 @@ class ImageModel(Section):
     """How pixels become tokens: patches through one linear layer, or convolutions with pooling (CCT)."""
     patch: int = Field(4, ge=1)
     """Side of a patch in pixels, for tokenizer=patch."""
-    convolutions: int = Field(2, ge=1)
-    """Convolutions one after the other, each halving rows and columns, for tokenizer=convolution."""
+    convolutions: int | None = Field(None, ge=1)
+    """Convolutions one after the other, for tokenizer=convolution; empty takes as many as leave at most 8x8
+    tokens, as CCT's two of 32x32 pixels."""
     kernel: int = Field(3, ge=1)
     """Side of their kernels, an odd number."""
     stride: int = Field(1, ge=1)
@@ -54,6 +55,8 @@ class ImageModel(Section):
     """Side of the max-pooling after each, whose stride is 2; 0 pools nothing."""
     convolution_width: int = Field(64, ge=1)
     """Features of all convolutions but the last, which has the model's width."""
+    convolution_norm: Literal["none", "group"] = "none"
+    """Whether what convolutions find is normalised by groups of features (Wu and He 2018): learns faster."""
     pooling: Literal["auto", "class", "mean", "attention"] = "auto"
     """What the last layer reads: a class token of its own, the mean of the tokens, or a sum with learnt
     weights (CCT's sequence pooling); auto is class for vit and mean for swin, which has no class token."""
@@ -192,17 +195,10 @@ class PretrainedImageModel(Section):
     """Low-rank updates are scaled by this over the rank."""
 
     def cross_checks(self) -> list[Rule]:
-        """There is a base; low-rank updates freeze all else."""
-        wrong: list[Rule] = []
-        if not self.base:
-            why = (
-                "is missing: give --from RUN or a Hugging Face folder; attn classify vit trains from scratch"
-            )
-            wrong.append((("base",), why))
+        """Low-rank updates freeze all else."""
         if self.lora and self.freeze_layers:
-            why = "with model.lora only the low-rank updates learn anyway"
-            wrong.append((("freeze_layers", "lora"), why))
-        return wrong
+            return [(("freeze_layers", "lora"), "with model.lora only the low-rank updates learn anyway")]
+        return []
 
 
 class PretrainedPixels(PixelSection):

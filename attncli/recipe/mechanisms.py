@@ -15,6 +15,8 @@ MechanismName = Literal[
     "sinks", "sigmoid", "talking_heads", "gated", "differential", "global_local", "convolution",
 ]  # fmt: skip
 
+LayoutName = Literal["multi_head", "grouped_query", "multi_query", "latent"]
+
 TAKES: dict[str, tuple[str, ...]] = {
     "topk": ("topk",),
     "window": ("window",),
@@ -22,7 +24,7 @@ TAKES: dict[str, tuple[str, ...]] = {
     "longformer": ("window", "global_tokens"),
     "bigbird": ("block", "global_blocks", "random_blocks"),
     "adaptive_span": ("span", "ramp"),
-    "lsh": ("buckets", "rounds"),
+    "lsh": ("buckets", "rounds", "length"),
     "performer": ("features",),
     "cosformer": ("length",),
     "linformer": ("rank", "length"),

@@ -30,6 +30,7 @@ SCHEMAS: dict[str, dict[str, tuple[str, str]]] = {
         "vit": ("attncli.recipe.image", "ImageRecipe"),
         "video": ("attncli.recipe.video", "VideoRecipe"),
     },
+    "segment": {"segment": ("attncli.recipe.segment", "SegmentRecipe")},
     "bench": {
         "train": ("attncli.recipe.bench", "BenchTrainRecipe"),
         "attention": ("attncli.recipe.bench", "BenchAttentionRecipe"),

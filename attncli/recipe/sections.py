@@ -66,13 +66,13 @@ class AttentionSection(Section):
     ramp: int | None = Field(None, ge=1)
     """Tokens over which a head's sight fades; for adaptive_span: 32."""
     buckets: int | None = Field(None, ge=2)
-    """Buckets of each hash, an even number; for lsh: 16."""
+    """Buckets of each hash, an even number; for lsh: one for 32 tokens of length, 16 at least."""
     rounds: int | None = Field(None, ge=1)
     """Hashes, any of which may bring two tokens together; for lsh: 2."""
     features: int | None = Field(None, ge=1)
     """Random features of a head; for performer: 128."""
     length: int | None = Field(None, ge=1)
-    """Longest sequence, for cosformer and linformer: empty is the model's length."""
+    """Longest sequence, for cosformer, linformer and lsh: empty is the model's length."""
     rank: int | None = Field(None, ge=1)
     """Rows that keys and values are projected to; for linformer: 64."""
     landmarks: int | None = Field(None, ge=1)

@@ -55,10 +55,14 @@ def open_base(section: Any) -> ImageBase | None:
     """The base of a recipe; None where the model is to be fresh.
 
     Raises:
+        RecipeError: fine-tuning without a base.
         CheckpointError: neither a run of ours on images nor a folder that can be read as one.
     """
-    if not getattr(section, "base", ""):
+    if isinstance(section, ImageModel):
         return None
+    if not section.base:
+        what = "model.base is missing: give --from RUN or a Hugging Face folder"
+        raise RecipeError(Problem(what, hint="attn classify vit trains from scratch"), then="attn runs list")
     path = Path(section.base).expanduser()
     if (path / "run.json").is_file():
         return _of_run(path)
@@ -147,7 +151,7 @@ def fitted(base: ImageBase, model: VitModel) -> dict[str, Tensor]:
     wanted = model.state_dict()
     if any(wanted[key].shape != tensor.shape for key, tensor in state.items() if not key.startswith("head.")):
         rows, columns = old.grid
-        what = f"image.size: model.base has learnt weights for {rows}x{columns} tokens (positions {old.position}, "
+        what = f"image.size: model.base has weights for {rows}x{columns} tokens (positions {old.position}, "
         what += f"mechanism {old.mechanism}), which cannot be resized"
         raise RecipeError(Problem(what, hint="leave image.size out"))
     return state

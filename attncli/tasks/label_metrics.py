@@ -16,6 +16,7 @@ SINGLE = (
 )
 MULTI = ("f1_micro", "f1_macro", "subset_accuracy", "average_precision", "calibration_error")
 REGRESSION = ("spearman", "pearson", "mse", "mae")
+_KINDS = {"single": SINGLE, "multi": MULTI, "regression": REGRESSION}
 TAGS = ("f1", "precision", "recall", "accuracy")
 CLIPS = {
     "single": ("clip_loss", "clip_accuracy"),
@@ -24,6 +25,13 @@ CLIPS = {
 }
 """Of single clips, beside those of whole videos."""
 ANSWERS = ("exact_match", "f1", "has_answer_exact_match", "has_answer_f1", "no_answer_accuracy")
+
+
+def reported(kind: str, labels: int) -> tuple[str, ...]:
+    """What a set is measured by, of labels of a kind: the loss aside."""
+    if kind == "single" and labels <= 5:
+        return tuple(name for name in SINGLE if name != "top5_accuracy")
+    return _KINDS[kind]
 
 
 def metric_names(recipe: Recipe) -> list[str]:
@@ -38,8 +46,7 @@ def metric_names(recipe: Recipe) -> list[str]:
     elif isinstance(recipe, AnswerRecipe):
         names = ANSWERS
     else:
-        kinds = {"single": SINGLE, "multi": MULTI, "regression": REGRESSION}
-        chosen = kinds.get(recipe.data.kind)  # type: ignore[attr-defined]
+        chosen = _KINDS.get(recipe.data.kind)  # type: ignore[attr-defined]
         names = chosen or tuple(dict.fromkeys(SINGLE + MULTI + REGRESSION))
         if isinstance(recipe, VideoRecipe):
             of_clips = [CLIPS[recipe.data.kind]] if chosen else CLIPS.values()

@@ -188,10 +188,11 @@ class Task(ABC):
 
 
 def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
-    """Weights of the linear layers between embeddings and heads, in order.
+    """Weights of the linear layers and convolutions between embeddings and heads, in order.
 
-    Left out: weights tied to an embedding, and every module (with all inside it) whose attribute
-    ``muon`` is False: output heads and the projection of factorised embeddings set it.
+    Left out: weights tied to an embedding, convolutions of single channels, and every module (with all inside
+    it) whose attribute ``muon`` is False: output heads, the projection of factorised embeddings and the first
+    layer that sees pixels set it.
     """
     out = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     for module in model.modules():
@@ -199,6 +200,10 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
             out.update(id(p) for p in module.parameters())
     found = {}
     for module in model.modules():
-        if isinstance(module, nn.Linear) and module.weight.requires_grad and id(module.weight) not in out:
+        whole = isinstance(module, _CONVOLUTIONS) and module.groups == 1
+        if (whole or isinstance(module, nn.Linear)) and module.weight.requires_grad:
             found[id(module.weight)] = module.weight
-    return list(found.values())
+    return [weight for key, weight in found.items() if key not in out]
+
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -33,6 +33,26 @@ def test_convolutions_are_as_published(kernel, stride, pool):
     assert torch.allclose(tokens(x), y.flatten(2).transpose(1, 2), atol=1e-5)
 
 
+def test_convolutions_may_be_normalised_by_groups():
+    tokens = ConvolutionTokens(3, [4, 6], groups=8)
+    with torch.no_grad():
+        for parameter in tokens.norms.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    x = torch.randn(2, 3, 16, 12)
+    y = x
+    for layer, norm, groups in zip(tokens.layers, tokens.norms, (4, 2), strict=True):
+        y = F.max_pool2d(F.conv2d(y, layer.weight, None, 1, 1), 3, 2, 1)
+        y = F.group_norm(y, groups, norm.weight, norm.bias).clamp(min=0)
+    expected = y.flatten(2).transpose(1, 2)
+    assert torch.allclose(tokens(x), expected, atol=1e-5)
+    for ours, theirs in zip(
+        torch.autograd.grad(tokens(x).square().sum(), list(tokens.parameters())),
+        torch.autograd.grad(expected.square().sum(), list(tokens.parameters())),
+        strict=True,
+    ):
+        assert torch.allclose(ours, theirs, atol=1e-3, rtol=1e-3)
+
+
 def test_normalise_is_its_formula_and_is_not_stored():
     layer = Normalise((0.1, 0.5, 0.9), (0.2, 0.3, 0.4))
     images = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.uint8)

@@ -11,7 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from attncli.attention import MECHANISMS, record
 from attncli.errors import CheckpointError, RecipeError
 from attncli.models.flops import image_flops
-from attncli.models.vision.huggingface import read_vit, save_vit
+from attncli.models.vision.huggingface import read_vit
+from attncli.models.vision.huggingface_folder import save_vit
 from attncli.models.vision.swin import Merging, SwinModel, spread_windows
 from attncli.models.vision.swin_config import SwinConfig, resolve_swin, swin_config
 from attncli.models.vision.vit import VitModel

@@ -29,6 +29,7 @@ VIT_SIZES = {
 }
 """Size name to dimensions."""
 
+_GROUPS = 8
 POOLINGS = {"class": "first", "mean": "mean", "attention": "dot"}
 """To the kind of :func:`attncli.layers.build_pooling`."""
 
@@ -45,6 +46,8 @@ class Tokens:
     kernel: int = 3
     stride: int = 1
     pool: int = 3
+    groups: int = 0
+    """Of channels that are normalised after each convolution; 0 normalises nothing."""
 
     def grid(self, image: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the tokens of an image."""
@@ -146,16 +149,7 @@ def resolve_vit(section: ImageModel, *, image: tuple[int, int], channels: int, l
     """
     size, attention = VIT_SIZES[section.size], section.attention
     width = section.width or size.width
-    tokens = Tokens(
-        kind=section.tokenizer,
-        patch=(section.patch, section.patch),
-        widths=(section.convolution_width,) * (section.convolutions - 1) + (width,)
-        if section.tokenizer == "convolution"
-        else (),
-        kernel=section.kernel,
-        stride=section.stride,
-        pool=section.pool,
-    )
+    tokens = _tokens(section, image, width)
     problems = tokens_wrong(tokens, image)
     grid = tokens.grid(image)
     pooling = "class" if section.pooling == "auto" else section.pooling
@@ -199,6 +193,20 @@ def resolve_vit(section: ImageModel, *, image: tuple[int, int], channels: int, l
         labels=labels,
         head_dropout=section.head_dropout,
     )
+
+
+def _tokens(section: ImageModel, image: tuple[int, int], width: int) -> Tokens:
+    if section.tokenizer == "patch":
+        return Tokens(patch=(section.patch, section.patch))
+    shape = {"kernel": section.kernel, "stride": section.stride, "pool": section.pool}
+    shape["groups"] = _GROUPS if section.convolution_norm == "group" else 0
+    found = Tokens()
+    for count in range(1, (section.convolutions or 8) + 1):
+        widths = (section.convolution_width,) * (count - 1) + (width,)
+        found = Tokens(kind="convolution", widths=widths, **shape)
+        if section.convolutions is None and max(found.grid(image)) <= 8:
+            break
+    return found
 
 
 def tokens_wrong(tokens: Tokens, image: tuple[int, int]) -> list[Problem]:
