@@ -229,6 +229,16 @@ def test_inspect_weighs_every_word(attn, request, name, tmp_path):
         assert sum(told["sentences"]) == pytest.approx(1, abs=1e-4)
 
 
+def test_labelled_runs_stand_side_by_side(attn, classifier, tagger, han, bag):
+    for first, second in ((classifier, han), (classifier, tagger), (han, bag)):
+        ran = attn("inspect", first, second, "the film was lovely", "--json")
+        assert ran.code == 0, ran.err
+        figures = ran.json["inputs"][0]["differences"][0]
+        assert figures["rows"][0][0] == "tokens"
+    heads = attn("inspect", classifier, "the film was lovely", "--json").json["inputs"][0]["heads"]
+    assert all(head["change"] >= 0 for head in heads)
+
+
 def test_the_word_that_decides_weighs_most(attn, classifier, han, bag):
     for run, method in (
         (classifier, "integrated gradients"),

@@ -179,6 +179,22 @@ def test_inspect_draws_gates_and_attention(attn, run, scenes):
     )
 
 
+def test_export_gives_the_same_logits(attn, run, scenes, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    assert "next: attn export" in attn("export", run).err
+    ran = attn("export", run, "--format", "onnx", "--out", "out", "--json")
+    assert ran.code == 0, ran.err
+    pictures = [np.asarray(Image.open(p), np.float32) for p in sorted((scenes / "test" / "images").iterdir())]
+    session = runtime.InferenceSession("out/model.onnx")
+    (logits,) = session.run(None, {"images": np.stack(pictures).transpose(0, 3, 1, 2)})
+    truth = [np.asarray(Image.open(p)) for p in sorted((scenes / "test" / "masks").iterdir())]
+    agree = (logits.argmax(1) == np.stack(truth)).mean()
+    assert agree == pytest.approx(metrics(run)["test.pixel_accuracy"], abs=2e-3)
+    names = [one["name"] for one in json.loads(Path("out/classes.json").read_text())["classes"]]
+    assert names == ["ground", "red", "green"]
+
+
 def test_dry_run_and_help(attn, scenes):
     ran = attn("segment", "unet", "--data", scenes, *TINY, "--dry-run", "--json")
     assert ran.code == 0, ran.err
@@ -424,6 +440,7 @@ SETTINGS = {
     "data.path=nowhere": "nowhere",
     "data.path=classes.txt": "is a file",
     "evaluate.overlap=1": "evaluate.overlap",
+    "evaluate.window=never model.layers=1": "training size only",
     "evaluate.window=sometimes": "evaluate.window",
 }
 
