@@ -242,7 +242,7 @@ def finetune(
         int | None, typer.Option(metavar="N", min=1, help="Run: so many labels or answers, the best first.")
     ] = None,
 ) -> None:
-    """Fine-tune an encoder to classify, tag or answer.
+    """Fine-tune a pre-trained model to classify texts or images, to tag, to answer.
 
     With a recipe: learn from labelled data. With a run folder: label texts or files.
 
@@ -276,13 +276,18 @@ def classify(
         int | None, typer.Option(metavar="N", min=1, help="Run: so many labels, the best first.")
     ] = None,
 ) -> None:
-    """Train a classifier, or label with a finished run.
+    """Train a classifier of texts or images, or label with a finished run.
 
-    With a recipe: learn from labelled data. With a run folder, of attn finetune too: label texts or files.
+    With a recipe: learn from labelled data. With a run folder, of attn finetune too: label texts, images or
+    folders of them.
 
     attn classify han --data FOLDER
 
     attn classify runs/han-1 'A wonderful film.'
+
+    attn classify vit --data FOLDER
+
+    attn classify runs/vit-1 IMAGE
     """
     _function("classify")(
         first,
@@ -405,7 +410,9 @@ def resume(run: Run, settings: Settings = None, require: Require = None, json: J
 @app.command()
 def inspect(
     run: Run,
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Texts, files, or -.")],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT", help="Texts, files, folders of images, or -.")
+    ],
     out: Out = None,
     json: Json = False,
 ) -> None:

@@ -14,8 +14,10 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from attncli.attention import MECHANISMS, Causal, attend, build_mechanism, explain_choice
+from attncli.attention.layouts import LAYOUTS
 from attncli.attention.mechanisms.base import Mechanism
 from attncli.attention.table import options_of
+from attncli.bench.layouts import build_layers, held, one_step, whole
 from attncli.bench.memory import peak_memory
 from attncli.bench.rates import matmul_rate
 from attncli.bench.timing import clock, interleave
@@ -107,6 +109,13 @@ class Bench:
                 self.left_out.append(f"{name}: it has no causal form")
                 continue
             self.modules[name] = self._build(name)
+        self.layers = build_layers(
+            list(LAYOUTS) if recipe.data.layouts == ["all"] else recipe.data.layouts,
+            heads=self.heads,
+            head_width=recipe.model.head_width,
+            seed=recipe.train.seed,
+            device=device,
+        )
         self.rates: dict[str, float] = {}
 
     def _build(self, name: str) -> Mechanism:
@@ -151,10 +160,18 @@ class Bench:
                 continue
             usable = backend if backend in module.support.backends else "auto"
             found[f"attn {name}"] = partial(_attend, mask=mask, module=module, backend=usable)
+        for name, layer in self.layers.items():
+            found[f"layer {name}"] = whole(layer, shape.causal)
+            if shape.direction == "forward":
+                found[f"decode {name}"] = one_step(layer, shape.length)
         if shape.scores <= _LARGEST:
             found[PLAIN] = partial(plain, causal=shape.causal)
         found[KERNEL] = partial(F.scaled_dot_product_attention, is_causal=shape.causal)
         return found
+
+    def held(self) -> list[dict[str, Any]]:
+        """Numbers that a cache holds for each token under each layout."""
+        return held(self.layers)
 
     def _leave_out(self, text: str) -> None:
         if text not in self.left_out:
@@ -189,7 +206,7 @@ class Bench:
                         peak_memory(runs[name], self.device) / 2**20,
                         timing.low / direct,
                         *self._operations(shape, runs[name], timing.low),
-                        _distance(cases[name], inputs, exact),
+                        _distance(cases[name], inputs, None if name.startswith(_LAYERS) else exact),
                     )
                     for name, timing in timed.items()
                 ],
@@ -250,6 +267,7 @@ class Bench:
         return found
 
 
+_LAYERS = ("layer ", "decode ")  # with projections of their own: no distance from exact attention
 _BANDED = ("window", "dilated", "longformer", "bigbird")
 
 
@@ -262,7 +280,7 @@ def _step(call: Attend, inputs: list[Tensor], grad: Tensor | None) -> None:
         with torch.no_grad():
             call(*inputs)
         return
-    torch.autograd.grad(call(*inputs), inputs, grad)
+    torch.autograd.grad(call(*inputs), inputs, grad, allow_unused=True)  # a layer has one input
 
 
 def _distance(call: Attend, inputs: list[Tensor], exact: Tensor | None) -> float | None:

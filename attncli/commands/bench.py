@@ -150,6 +150,11 @@ def _attention(recipe: Any, device: Any) -> dict[str, Any]:
     choices = bench.backends()
     if not console.json_mode():
         _show_attention(rows, fits, choices)
+        if bench.layers:
+            columns = ["layout", "numbers a cache holds for each token"]
+            console.table(
+                columns, [(row["layout"], f"{row['held']:,}") for row in bench.held()], right=columns[1:]
+            )
     return {
         "bench": "attention",
         "device": describe_device(device),
@@ -157,6 +162,7 @@ def _attention(recipe: Any, device: Any) -> dict[str, Any]:
         "growth": fits,
         "choices": choices,
         "left_out": bench.left_out,
+        "held": bench.held(),
     }
 
 

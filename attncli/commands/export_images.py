@@ -16,8 +16,12 @@ def check(task: Any, run: RunFolder, format: str) -> None:
     """Refuse what ``format`` has not, before anything is written."""
     if format != "hf":
         return
-    from attncli.models.vision.huggingface import vit_problems
+    from attncli.models.vision.huggingface_folder import vit_problems
+    from attncli.models.vision.vit_config import VitConfig
 
+    if not isinstance(task.model.config, VitConfig):
+        what = f"model.family={task.model.config.family} is written as ONNX only"
+        raise RecipeError(what, then=f"attn export {run.path} --format onnx")
     if problems := vit_problems(task.model.config):
         raise RecipeError(*problems, then=f"attn export {run.path} --format onnx")
 
@@ -25,7 +29,7 @@ def check(task: Any, run: RunFolder, format: str) -> None:
 def write_hf(task: Any, folder: Path) -> None:
     """A folder that ``transformers`` loads."""
     from attncli.layers.lora import merged_state
-    from attncli.models.vision.huggingface import save_vit
+    from attncli.models.vision.huggingface_folder import save_vit
 
     save_vit(
         task.model,
@@ -41,7 +45,7 @@ def write_hf(task: Any, folder: Path) -> None:
 def write_onnx(task: Any, folder: Path) -> None:
     """``model.onnx``, ``preprocessor_config.json`` and ``labels.json`` that names the outputs."""
     from attncli.models.onnx import export_image_onnx
-    from attncli.models.vision.huggingface import preprocessor
+    from attncli.models.vision.huggingface_folder import preprocessor
 
     folder.mkdir(parents=True, exist_ok=True)
     export_image_onnx(task.model, folder / "model.onnx")

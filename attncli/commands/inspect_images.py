@@ -25,7 +25,7 @@ def inspect(run: RunFolder, loaded: Any, inputs: list[str], out: Path | None) ->
     for number, path in enumerate(paths, 1):
         known = look(task, path)
         overlays, error = _overlays(known)
-        layers = seen(known.maps, known.reads, known.grid)
+        layers = known.windows or seen(known.maps, known.reads, known.grid)
         heads = head_figures(known.maps, distances(known.grid, known.prefix))
         picture = out or run.path / "attention.png"
         picture = picture.with_suffix(".png") if picture.suffix == ".html" else picture
@@ -44,7 +44,7 @@ def inspect(run: RunFolder, loaded: Any, inputs: list[str], out: Path | None) ->
             overlays,
             title=title,
             result=known.predicted,
-            notes=_notes(heads, len(layers)),
+            notes=_notes(heads, len(known.maps)),
         )
         page.write_text(text, encoding="utf-8")
         found.append(
@@ -96,6 +96,8 @@ def _show(path: Path, known: Any, heads: list[HeadFigures], files: list[Path]) -
         columns = ["layer", "head", "entropy", "distance"]
         console.table(columns, rows, right=columns)
         console.say("entropy in nats; distance in patches, of what a patch looks at")
+    elif known.windows:
+        console.say("each layer's picture shows what is looked at inside its windows")
     else:
         console.say("the attention mechanism has no weights to show: gradients alone are drawn")
     for file in files:

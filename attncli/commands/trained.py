@@ -33,6 +33,7 @@ TASKS = {
     "detect": ("attncli.tasks.detect", "DetectTask"),
     "segment": ("attncli.tasks.segment", "SegmentTask"),
     "classify/vit": ("attncli.tasks.image_classify", "ImageClassifyTask"),
+    "classify/video": ("attncli.tasks.video_classify", "VideoTask"),
     "finetune/vit": ("attncli.tasks.image_classify", "ImageClassifyTask"),
 }
 """Command, with the kind of recipe where it matters, to module and class of its task; imported when used."""
@@ -60,6 +61,7 @@ APPLY = {
     "classify/vit": "attncli.commands.apply_images",
     "detect": "attncli.commands.apply_detect",
     "segment": "attncli.commands.apply_segments",
+    "classify/video": "attncli.commands.apply_videos",
     "finetune/vit": "attncli.commands.apply_images",
 }
 """The same to the module whose ``apply`` a run is applied with."""
@@ -72,6 +74,7 @@ INSPECT = {
     "classify/vit": "attncli.commands.inspect_images",
     "detect": "attncli.commands.inspect_detect",
     "segment": "attncli.commands.inspect_segments",
+    "classify/video": "attncli.commands.inspect_videos",
     "finetune/vit": "attncli.commands.inspect_images",
 }
 """The same to the module whose ``inspect`` shows what a run looks at."""
@@ -82,7 +85,9 @@ EXPORT = {
     "finetune": "attncli.commands.export_text",
     "classify": "attncli.commands.export_text",
     "classify/vit": "attncli.commands.export_images",
+    "classify/video": "attncli.commands.export_videos",
     "finetune/vit": "attncli.commands.export_images",
+    "segment": "attncli.commands.export_segments",
 }
 """The same to the module that writes a run for other libraries."""
 

@@ -68,7 +68,8 @@ class Parts:
         if self.validation is None:
             text += f", {self.share:.3g} of it held out"
         if self.ignored:
-            text += f"; not read beside the split files: {quoted([p.name for p in self.ignored], 3)}"
+            beside = "" if self.train.folder is not None else " beside the split files"
+            text += f"; not read{beside}: {quoted([p.name for p in self.ignored], 3)}"
         return text
 
 

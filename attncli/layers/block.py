@@ -55,10 +55,10 @@ class Block(nn.Module):
         self.dropout, self.drop_path = dropout, drop_path
         self.attention_scale = self.feed_forward_scale = self.cross_attention_scale = None
         if layer_scale is not None:
-            self.attention_scale = LayerScale(attention.out.out_features, layer_scale)
-            self.feed_forward_scale = LayerScale(attention.out.out_features, layer_scale)
+            self.attention_scale = LayerScale(feed_forward.contract.out_features, layer_scale)
+            self.feed_forward_scale = LayerScale(feed_forward.contract.out_features, layer_scale)
             if cross_attention is not None:
-                self.cross_attention_scale = LayerScale(attention.out.out_features, layer_scale)
+                self.cross_attention_scale = LayerScale(feed_forward.contract.out_features, layer_scale)
 
     def forward(
         self,

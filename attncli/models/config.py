@@ -25,6 +25,8 @@ class TransformerConfig:
     heads: int = 4
     kv_heads: int | None = None
     """Key/value heads; None is as many as heads."""
+    kv_latent: int | None = None
+    """Features of a latent that keys and values come from; None is none."""
     mechanism: str = "scaled_dot"
     position: str = "learned"
     mechanism_options: dict[str, int] = field(default_factory=dict, hash=False)
@@ -69,6 +71,13 @@ class TransformerConfig:
     def head_dim(self) -> int:
         """Features of one head."""
         return self.width // self.heads
+
+    @property
+    def layout(self) -> str:
+        """Heads in words."""
+        shared = self.kv_heads not in (None, self.heads)
+        text = f"{self.heads} heads" + (f" over {self.kv_heads} key/value heads" if shared else "")
+        return text + (f", keys and values from a latent of {self.kv_latent}" if self.kv_latent else "")
 
     @property
     def local_layers(self) -> tuple[int, ...]:

@@ -82,25 +82,39 @@ def export_onnx(model: TextModel, path: Path) -> list[str]:
     return names
 
 
-def export_image_onnx(model: nn.Module, path: Path) -> None:
+def export_image_onnx(model: nn.Module, path: Path, frames: int = 0) -> None:
     """Write a model of images to ``path`` in float32, for any number of pictures of its size.
 
-    The input is ``pixel_values`` float32 [B, K, R, S], brought to mean 0 and deviation 1; the output
-    ``logits`` [B, L]. Low-rank updates are merged into the weights. The model itself is unchanged.
+    The input is ``pixel_values`` float32 [B, K, R, S], of video [B, frames, K, R, S], brought to mean 0 and
+    deviation 1; the output ``logits`` [B, L]. Low-rank updates are merged into the weights. The model itself
+    is unchanged.
 
     Raises:
         RecipeError: a package is not installed, or the attention has no form in ONNX.
     """
-    _want_packages()
     config = model.config
-    mechanism = config.encoder.mechanism
-    images = torch.zeros(2, config.channels, *config.image)  # one picture would be one for ever
+    time = (frames,) if frames else ()
+    images = torch.zeros(2, *time, config.channels, *config.image)  # one picture would be one for ever
+    export_logits(model, images, "pixel_values", path)
+
+
+def export_logits(model: nn.Module, images: Tensor, name: str, path: Path) -> None:
+    """Write a model of pictures, which gives a tensor ``logits``, for any number of pictures like ``images``.
+
+    ``name``: of the input. Raises RecipeError as :func:`export_image_onnx`.
+    """
+    _want_packages()
+    names = {module.mechanism.name for module in model.modules() if isinstance(module, Attention)}
+    mechanism = f"attention mechanism {' or '.join(sorted(names))}" if names else "this model"
+    model = _plain(model)
+    with torch.no_grad():
+        model(images)  # what is computed once for a size, such as masks, is no part of the graph
     try:
         with _quiet():
             program = torch.onnx.export(
-                _plain(model),
+                model,
                 (images,),
-                input_names=["pixel_values"],
+                input_names=[name],
                 output_names=["logits"],
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 opset_version=OPSET,
@@ -108,9 +122,9 @@ def export_image_onnx(model: nn.Module, path: Path) -> None:
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
-        raise RecipeError(f"attention mechanism {mechanism} has no ONNX form") from error
+        raise RecipeError(f"{mechanism} has no ONNX form") from error
     if isinstance(program.model.graph.inputs[0].shape[0], int):
-        raise RecipeError(f"attention mechanism {mechanism} has no ONNX form for any number of pictures")
+        raise RecipeError(f"{mechanism} has no ONNX form for any number of pictures")
     program.save(str(path), external_data=False)
 
 

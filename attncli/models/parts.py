@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from attncli.attention import MECHANISMS, Attention, build_position
+from attncli.attention.latent import turned_width
 from attncli.attention.table import options_of, require
 from attncli.layers import Block, FeedForward, LayerStack, TokenEmbeddings, build_norm
 from attncli.models.config import TransformerConfig
@@ -24,11 +25,12 @@ def norm_of(config: TransformerConfig, width: int) -> nn.Module:
 
 def position_of(config: TransformerConfig, width: int, **options) -> nn.Module | None:
     """The model's position scheme, for embeddings of ``width``."""
+    part = config.kv_latent is not None and config.position.startswith("rotary")  # of each head is turned
     return build_position(
         config.position,
         width=width,
         heads=config.heads,
-        head_dim=config.head_dim,
+        head_dim=turned_width(config.head_dim) if part else config.head_dim,
         max_length=config.length,
         grid=config.grid,
         prefix=config.prefix,
@@ -56,11 +58,12 @@ def build_embeddings(config: TransformerConfig, *, segments: int = 0) -> TokenEm
 def acting(config: TransformerConfig, *, causal: bool = False, cross: bool = False) -> str:
     """The mechanism that acts in a translating decoder: scaled dot where the chosen one has no meaning.
 
-    ``causal``: in self attention, which needs causal masks and a cache. ``cross``: between two sequences,
-    where places have no distance.
+    ``causal``: in self attention, which needs causal masks and a cache of several hypotheses. ``cross``:
+    between two sequences, where places have no distance.
     """
     support = MECHANISMS[config.mechanism].support
-    fits = (support.cross or not cross) and ((support.causal and support.cache) or not causal)
+    stepped = support.causal and support.cache and not support.order  # by several hypotheses
+    fits = (support.cross or not cross) and (stepped or not causal)
     fits = fits and (support.padding or not cross)
     return config.mechanism if fits else "scaled_dot"
 
@@ -106,6 +109,7 @@ def build_stack(config: TransformerConfig, *, causal: bool, cross: bool = False)
             context,
             heads=config.heads,
             kv_heads=config.kv_heads,
+            kv_latent=config.kv_latent,
             mechanism=mechanism,
             position=position,
             bias=config.bias,

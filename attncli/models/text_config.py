@@ -14,7 +14,7 @@ _ACTIVATIONS = {"distilbert": "relu", "electra": "gelu"}
 _EARLY = ("roberta", "camembert", "xlm-roberta", "electra")
 _WITH_WEIGHTS = (
     "additive", "concat", "bilinear", "cosine", "entmax", "sinks", "talking_heads", "adaptive_span", "gated",
-    "differential", "global_local", "convolution", "linformer",
+    "differential", "global_local", "convolution", "linformer", "gla",
 )  # fmt: skip
 
 

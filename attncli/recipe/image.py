@@ -13,7 +13,9 @@ from attncli.recipe.text import ClassifyTrain
 from attncli.recipe.vision import AugmentSection, LabelledPictures, PixelSection
 
 _OF_SWIN = ("depths", "window")
-_OF_CONVOLUTION = ("convolutions", "kernel", "stride", "pool", "convolution_width")
+_OF_VIT = ("tokenizer", "registers", "layers")
+_IN_WINDOWS = ("relative_2d", "none", "learned", "sinusoidal_2d", "learned_2d")
+_OF_CONVOLUTION = ("convolutions", "kernel", "stride", "pool", "convolution_width", "convolution_norm")
 
 
 class ImageAttention(AttentionSection):
@@ -36,14 +38,15 @@ class ImageModel(Section):
     """vit: one resolution (Dosovitskiy et al. 2021; with tokenizer=convolution CCT, Hassani et al. 2021);
     swin: stages of falling resolution, attention in shifted windows (Liu et al. 2021)."""
     size: Literal["lite2", "lite4", "lite6", "lite7", "tiny", "small", "base", "large"] = "lite4"
-    """Published dimensions: ViT-Lite's and CCT's lite2 to lite7; tiny (DeiT), small, base and large. The
-    settings below override single ones."""
+    """Published dimensions: ViT-Lite's and CCT's lite2 to lite7 (of swin, ours); tiny, small, base and large.
+    The settings below override single ones."""
     tokenizer: Literal["patch", "convolution"] = "patch"
     """How pixels become tokens: patches through one linear layer, or convolutions with pooling (CCT)."""
     patch: int = Field(4, ge=1)
     """Side of a patch in pixels, for tokenizer=patch."""
-    convolutions: int = Field(2, ge=1)
-    """Convolutions one after the other, each halving rows and columns, for tokenizer=convolution."""
+    convolutions: int | None = Field(None, ge=1)
+    """Convolutions one after the other, for tokenizer=convolution; empty takes as many as leave at most 8x8
+    tokens, as CCT's two of 32x32 pixels."""
     kernel: int = Field(3, ge=1)
     """Side of their kernels, an odd number."""
     stride: int = Field(1, ge=1)
@@ -52,9 +55,11 @@ class ImageModel(Section):
     """Side of the max-pooling after each, whose stride is 2; 0 pools nothing."""
     convolution_width: int = Field(64, ge=1)
     """Features of all convolutions but the last, which has the model's width."""
-    pooling: Literal["class", "mean", "attention"] = "class"
+    convolution_norm: Literal["none", "group"] = "none"
+    """Whether what convolutions find is normalised by groups of features (Wu and He 2018): learns faster."""
+    pooling: Literal["auto", "class", "mean", "attention"] = "auto"
     """What the last layer reads: a class token of its own, the mean of the tokens, or a sum with learnt
-    weights (CCT's sequence pooling)."""
+    weights (CCT's sequence pooling); auto is class for vit and mean for swin, which has no class token."""
     registers: int = Field(0, ge=0)
     """Further learnt tokens that the output does not read (Darcet et al. 2024)."""
     layers: int | None = Field(None, ge=1)
@@ -94,9 +99,17 @@ class ImageModel(Section):
                 wrong.append(((name, "tokenizer"), "is of tokenizer=convolution"))
         if self.tokenizer != "patch" and "patch" in given:
             wrong.append((("patch", "tokenizer"), "is of tokenizer=patch"))
-        for name in _OF_SWIN:
-            if name in given and self.family != "swin":
-                wrong.append(((name, "family"), "is of family=swin"))
+        others = {"vit": _OF_SWIN, "swin": _OF_VIT}[self.family]
+        for name in others:
+            if name in given:
+                wrong.append(((name, "family"), f"is not of family={self.family}"))
+        if self.family == "swin" and self.pooling == "class":
+            wrong.append(
+                (("pooling", "family"), "class: family=swin has no class token; it has mean, attention")
+            )
+        if self.family == "swin" and self.attention.position not in _IN_WINDOWS:
+            why = f"family=swin takes {', '.join(_IN_WINDOWS)}"
+            wrong.append((("attention.position", "family"), why))
         return wrong
 
     def _default(self, name: str) -> object:
@@ -182,17 +195,10 @@ class PretrainedImageModel(Section):
     """Low-rank updates are scaled by this over the rank."""
 
     def cross_checks(self) -> list[Rule]:
-        """There is a base; low-rank updates freeze all else."""
-        wrong: list[Rule] = []
-        if not self.base:
-            why = (
-                "is missing: give --from RUN or a Hugging Face folder; attn classify vit trains from scratch"
-            )
-            wrong.append((("base",), why))
+        """Low-rank updates freeze all else."""
         if self.lora and self.freeze_layers:
-            why = "with model.lora only the low-rank updates learn anyway"
-            wrong.append((("freeze_layers", "lora"), why))
-        return wrong
+            return [(("freeze_layers", "lora"), "with model.lora only the low-rank updates learn anyway")]
+        return []
 
 
 class PretrainedPixels(PixelSection):

@@ -28,6 +28,7 @@ SCHEMAS: dict[str, dict[str, tuple[str, str]]] = {
         "transformer": ("attncli.recipe.classify", "TransformerRecipe"),
         "bag_of_words": ("attncli.recipe.classify", "BagRecipe"),
         "vit": ("attncli.recipe.image", "ImageRecipe"),
+        "video": ("attncli.recipe.video", "VideoRecipe"),
     },
     "detect": {
         "faster_rcnn": ("attncli.recipe.detect", "FasterRcnnRecipe"),

@@ -201,8 +201,8 @@ class SegmentEvaluate(Section):
     flip: bool = False
     """Test-time augmentation: the mean over a picture and its mirror image."""
     window: Literal["auto", "always", "never"] = "auto"
-    """Sliding windows of the training size over larger pictures: auto where the model needs that size, as a
-    vit and attention at the lowest level do; never gives a U-Net without them the whole picture."""
+    """Sliding windows of the training size over pictures of another: auto where the model needs that size,
+    as a vit and attention at the lowest level do, and over pictures of more than 4 million pixels."""
     overlap: float = Field(0.5, ge=0, lt=1)
     """Share of a window that the next one covers too; there the mean counts, weighted towards the middle."""
     boundary: float = Field(0.0, ge=0)
@@ -221,8 +221,12 @@ class SegmentRecipe(Recipe):
     evaluate: SegmentEvaluate = SegmentEvaluate()
 
     def cross_checks(self) -> list[Rule]:
-        """Parts of a batch give the same update as the whole."""
+        """Parts of a batch give the same update as the whole; models of one size need windows."""
+        wrong: list[Rule] = []
+        if self.evaluate.window == "never" and (self.model.family == "vit" or self.model.layers):
+            why = "never: a vit, or attention at the lowest level, reads pictures of the training size only"
+            wrong.append((("evaluate.window", "model.layers", "model.family"), why))
         if self.model.family != "vit" and self.model.norm == "batch" and self.train.accumulate > 1:
             why = "batch norms would see parts of the batch; with model.norm=group the result is the same"
-            return [(("train.accumulate", "model.norm"), why)]
-        return []
+            wrong.append((("train.accumulate", "model.norm"), why))
+        return wrong

@@ -21,8 +21,9 @@ class PictureParts(Section):
     limit: int = Field(0, ge=0)
     """Read at most so many training examples; 0 reads all."""
     corrupt: Literal["refuse", "skip"] = "refuse"
-    """What becomes of a file that cannot be decoded: refuse names all such files before training starts, skip
-    leaves them out and counts them."""
+    """What becomes of a file that cannot be decoded: refuse names all such files before training starts (of
+    sets too large for memory, those that are cut short or no pictures), skip leaves them out and counts
+    them."""
     workers: int = Field(0, ge=0)
     """Processes that decode and vary examples while the model works; 0 is a thread of this one."""
     memory: int = Field(2048, ge=0)

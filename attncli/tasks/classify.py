@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from attncli.data.labels import Labels
+from attncli.errors import Problem, RecipeError
 from attncli.metrics.classification import score
 from attncli.tasks.label_losses import disagreement, doubled, label_count, label_losses
+from attncli.tasks.label_metrics import reported
 from attncli.tasks.labelled import LabelTask
 from attncli.training.task import Batch, Goal, Shard
 
@@ -31,6 +33,10 @@ class ClassifyTask(LabelTask):
         self.recipe, self.labels, self.sets = recipe, labels, sets
         chosen = recipe.train.goal
         metric = _GOALS[labels.kind] if chosen == "auto" else _GOAL_NAMES.get(chosen, chosen)
+        known = ("loss", *reported(labels.kind, len(labels.names)))
+        if metric not in known:
+            what = f"train.goal={chosen}: these labels are not measured by it ({labels.describe()})"
+            raise RecipeError(Problem(what, hint=f"they are by {', '.join(known)}"))
         self.goal = Goal(metric, higher=metric != "loss")
         self.weights: Tensor | None = None
         if sets is not None and recipe.train.class_weights == "balanced":

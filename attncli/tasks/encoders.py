@@ -188,8 +188,7 @@ class Adapted:
         name, reason = self.backend(dtype)
         return [
             f"model: {source}: {config.layers} layers of {config.width}, {total:,} parameters{share}",
-            f"attention: {config.mechanism}, {config.position} positions, {config.heads} heads; "
-            f"{name}: {reason}",
+            f"attention: {config.mechanism}, {config.position} positions, {config.layout}; {name}: {reason}",
         ]
 
     def backend(self, dtype: torch.dtype) -> tuple[str, str]:

@@ -27,14 +27,15 @@ from attncli.data.images.store import ArrayPictures
 from attncli.data.images.survey import in_order
 from attncli.data.labels import Labels
 from attncli.data.order import EpochBatches, EvaluationBatches
+from attncli.errors import RecipeError
 from attncli.layers.pictures import Normalise
 from attncli.models.adaptation import parameter_groups
-from attncli.models.flops import vit_flops
+from attncli.models.flops import image_flops
 from attncli.models.parts import mechanism_options
-from attncli.models.vision.vit import VitModel
+from attncli.models.vision.swin_config import SwinConfig
 from attncli.recipe.image import ImageRecipe
 from attncli.tasks.classify import ClassifyTask, probabilities
-from attncli.tasks.image_models import build, load_config, new_model, open_base, save_config
+from attncli.tasks.image_models import Model, build, load_config, new_model, open_base, save_config
 from attncli.tasks.labelled import trainable
 from attncli.tasks.watch import Watch
 from attncli.training.task import Batch, hidden_matrices
@@ -44,7 +45,7 @@ class ImageClassifyTask(ClassifyTask):
     """Labels of whole pictures."""
 
     unit = "images"
-    model: VitModel
+    model: Model
     sets: ImageSets | None
 
     def __init__(
@@ -53,7 +54,7 @@ class ImageClassifyTask(ClassifyTask):
         labels: Labels,
         form: PictureFormat,
         sets: ImageSets | None,
-        model: VitModel,
+        model: Model,
     ) -> None:
         """``sets`` None gives a task that can be applied, not trained or evaluated."""
         super().__init__(recipe, labels, sets)
@@ -174,6 +175,11 @@ class ImageClassifyTask(ClassifyTask):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups with rates by layer, what is frozen left out."""
         settings = self.recipe.train
+        if isinstance(self.model.config, SwinConfig):
+            if (settings.layer_decay, settings.head_rate) != (1.0, 1.0):
+                what = "train.layer_decay and train.head_rate are of models of one stack, not of family=swin"
+                raise RecipeError(what)
+            return super().parameter_groups()
         return parameter_groups(
             self.model,
             layer_decay=settings.layer_decay,
@@ -183,35 +189,46 @@ class ImageClassifyTask(ClassifyTask):
 
     def flops_a_step(self) -> float:
         """Model FLOPs of one update."""
-        return float(self.recipe.train.batch * vit_flops(self.model.config).step)
+        return float(self.recipe.train.batch * image_flops(self.model.config).step)
 
     def backend(self, dtype: torch.dtype) -> tuple[str, str]:
-        """The attention backend of a training step, and why."""
-        encoder, settings = self.model.config.encoder, self.recipe.train
+        """The attention backend of a training step, of swin in its first stage, and why."""
+        config, settings = self.model.config, self.recipe.train
+        batch = -(-settings.batch // settings.accumulate)
+        if isinstance(config, SwinConfig):
+            core = config
+            rows, columns = (-(-side // config.window) for side in config.grids[0])
+            batch, length, heads = batch * rows * columns, config.window**2, config.heads
+            width, kv_heads, options = config.width // heads, None, config.mechanism_options
+        else:
+            core = config.encoder
+            length, heads, kv_heads, width = core.length, core.heads, core.kv_heads, core.head_dim
+            options = mechanism_options(core)
         return explain_choice(
-            -(-settings.batch // settings.accumulate),
-            encoder.heads,
-            encoder.length,
-            kv_heads=encoder.kv_heads,
-            head_dim=encoder.head_dim,
+            batch,
+            heads,
+            length,
+            kv_heads=kv_heads,
+            head_dim=width,
             dtype=dtype,
             device=next(self.model.parameters()).device,
-            dropout=encoder.attention_dropout,
+            dropout=core.attention_dropout,
             grad=True,
-            mechanism=encoder.mechanism,
-            backend=encoder.backend,
-            **mechanism_options(encoder),
+            mechanism=core.mechanism,
+            backend=core.backend,
+            **options,
         )
 
     def describe(self, device: torch.device, dtype: torch.dtype) -> list[str]:
         """Data, model, attention and its backend."""
-        encoder = self.model.config.encoder
+        config = self.model.config
+        core = config if isinstance(config, SwinConfig) else config.encoder
         name, reason = self.backend(dtype)
         source = f"{base}: " if (base := getattr(self.recipe.model, "base", "")) else ""
-        how = f"{encoder.mechanism}, {encoder.position} positions, {encoder.heads} heads"
+        how = f"{core.mechanism}, {core.position} positions, {core.heads} heads"
         return [
             f"data: {self.sets.describe()}",
-            f"model: {source}{self.model.config.describe()}, {trainable(self.model)}",
+            f"model: {source}{config.describe()}, {trainable(self.model)}",
             f"attention: {how}; {name}: {reason}",
         ]
 
@@ -222,7 +239,7 @@ class ImageClassifyTask(ClassifyTask):
         return super().facts(device, dtype) | {
             "pictures": self.form.describe(),
             "model": config.describe(),
-            "GFLOPs an image, forward": round(vit_flops(config).forward / 1e9, 4),
+            "GFLOPs an image, forward": round(image_flops(config).forward / 1e9, 4),
             "attention backend": f"{name} ({reason})",
         }
 

@@ -14,6 +14,7 @@ from attncli.attention import record
 from attncli.data.images.reading import Pixels
 from attncli.errors import DataError, Problem
 from attncli.layers.pooling import AttentionPooling
+from attncli.models.vision.swin import SwinModel, spread_windows
 from attncli.tasks.classify import predicted
 from attncli.tasks.image_classify import ImageClassifyTask
 
@@ -30,12 +31,16 @@ class Looked:
     output: str
     """Which output is explained: the likeliest."""
     grid: tuple[int, int]
+    """Of the tokens that the pixels become."""
     prefix: int
     """Tokens before the grid's."""
     maps: Maps
-    """Attention of each layer [H, T, T]; empty where the mechanism has no weights."""
+    """Attention of each layer between all tokens [H, T, T]; empty where the mechanism has no weights, or
+    where layers look inside windows."""
     reads: np.ndarray
     """[T]: how much of each token of the last layer the output reads; it adds up to 1."""
+    windows: list[np.ndarray]
+    """Of layers that look inside windows: how much each place is looked at, [H, R, S] of the layer's grid."""
     score: Callable[[], Tensor]
     """Runs the model and gives the output that is explained."""
     embedding: nn.Module
@@ -51,29 +56,38 @@ def look(task: ImageClassifyTask, path: Path) -> Looked:
     device = next(task.model.parameters()).device
     pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(device)
     inputs = task.inputs({"images": pixels})
-    model, encoder = task.model, task.model.config.encoder
+    model = task.model
     with torch.no_grad():
         logits = model(**inputs).float()
-        maps, pooled = _recorded(model, inputs)
     rows, output, name = predicted(task, logits)
-    return Looked(
-        image,
-        rows,
-        name,
-        (encoder.grid[0], encoder.grid[1]),
-        encoder.prefix,
-        maps,
-        _reads(task, pooled),
-        lambda: model(**inputs).float()[0, output],
-        model.encoder.embeddings.tokens,
-    )
+
+    def score() -> Tensor:
+        return model(**inputs).float()[0, output]
+
+    if isinstance(model, SwinModel):
+        grid, tokens = model.config.grids[0], model.embeddings.tokens
+        return Looked(image, rows, name, grid, 0, [], np.zeros(0), _windows(model, inputs), score, tokens)
+    encoder = model.config.encoder
+    maps, pooled = _recorded(model, inputs)
+    grid, tokens = (encoder.grid[0], encoder.grid[1]), model.encoder.embeddings.tokens
+    return Looked(image, rows, name, grid, encoder.prefix, maps, _reads(task, pooled), [], score, tokens)
+
+
+def _windows(model: SwinModel, inputs: dict[str, Tensor]) -> list[np.ndarray]:
+    layers = model.windows()
+    if not all(layer.attention.mechanism.support.weights for _, layer, _ in layers):
+        return []
+    with torch.no_grad(), record(model) as recorded:
+        model(**inputs)
+    weights = dict(recorded.weights)
+    return [spread_windows(weights[name], layer, grid).float().cpu().numpy() for name, layer, grid in layers]
 
 
 def _recorded(model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Maps, np.ndarray | None]:
     """Maps of the layers, and the weights [N] of pooling by attention."""
     if not all(m.mechanism.support.weights for m in model.modules() if hasattr(m, "mechanism")):
         return [], None
-    with record(model) as recorded:
+    with torch.no_grad(), record(model) as recorded:
         model(**inputs)
     pools = {name for name, module in model.named_modules() if isinstance(module, AttentionPooling)}
     found = [(name, weights[0].float().cpu().numpy()) for name, weights in recorded.weights]

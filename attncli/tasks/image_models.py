@@ -18,6 +18,8 @@ from attncli.models.adaptation import adapt
 from attncli.models.families import broken_rules
 from attncli.models.text_config import mechanism_of_base
 from attncli.models.vision.huggingface import read_vit
+from attncli.models.vision.swin import SwinModel
+from attncli.models.vision.swin_config import SwinConfig, resolve_swin, swin_config
 from attncli.models.vision.vit import VitModel
 from attncli.models.vision.vit_config import VitConfig, resolve_vit, vit_config, with_image
 from attncli.recipe.image import FinetuneImageRecipe, ImageModel, ImageRecipe, PretrainedImageModel
@@ -26,6 +28,8 @@ from attncli.tasks.encoders import nothing_there
 from attncli.training import RunFolder, load_weights
 
 CONFIG = "model.json"
+Config = VitConfig | SwinConfig
+Model = VitModel | SwinModel
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,14 @@ def open_base(section: Any) -> ImageBase | None:
     """The base of a recipe; None where the model is to be fresh.
 
     Raises:
+        RecipeError: fine-tuning without a base.
         CheckpointError: neither a run of ours on images nor a folder that can be read as one.
     """
-    if not getattr(section, "base", ""):
+    if isinstance(section, ImageModel):
         return None
+    if not section.base:
+        what = "model.base is missing: give --from RUN or a Hugging Face folder"
+        raise RecipeError(Problem(what, hint="attn classify vit trains from scratch"), then="attn runs list")
     path = Path(section.base).expanduser()
     if (path / "run.json").is_file():
         return _of_run(path)
@@ -74,10 +82,13 @@ def _of_run(path: Path) -> ImageBase:
         raise CheckpointError(what, then="attn runs list")
     form, labels = PictureFormat.load(path), Labels.load(path)
     config = load_config(path)
+    if isinstance(config, SwinConfig):
+        what = f"{path} holds a Swin Transformer; attn finetune vit starts from a ViT"
+        raise CheckpointError(what, then="attn classify vit --help")
     return ImageBase(config, load_weights(run), tuple(labels.names), form.mean, form.std)
 
 
-def new_model(recipe: ImageRecipe, base: ImageBase | None, form: PictureFormat, labels: Labels) -> VitModel:
+def new_model(recipe: ImageRecipe, base: ImageBase | None, form: PictureFormat, labels: Labels) -> Model:
     """The model that a recipe describes, with weights of the base or fresh ones from PyTorch's generator.
 
     The base's head is kept where its outputs are the labels. Raises RecipeError for settings that do not go
@@ -87,10 +98,11 @@ def new_model(recipe: ImageRecipe, base: ImageBase | None, form: PictureFormat, 
     torch.manual_seed(recipe.train.seed)
     if base is None:
         assert isinstance(recipe.model, ImageModel)
-        return build(resolve_vit(recipe.model, image=form.size, channels=form.channels, labels=outputs))
+        resolve = {"vit": resolve_vit, "swin": resolve_swin}[recipe.model.family]
+        return build(resolve(recipe.model, image=form.size, channels=form.channels, labels=outputs))
     section = recipe.model
     assert isinstance(section, PretrainedImageModel)
-    model = build(adapt_config(section, base.config, form.size, outputs))
+    model = VitModel(adapt_config(section, base.config, form.size, outputs))
     if section.weights == "base":
         state = fitted(base, model)
         if tuple(labels.names) != base.labels:
@@ -100,9 +112,9 @@ def new_model(recipe: ImageRecipe, base: ImageBase | None, form: PictureFormat, 
     return model
 
 
-def build(config: VitConfig) -> VitModel:
+def build(config: Config) -> Model:
     """The model of a configuration, with fresh weights."""
-    return VitModel(config)
+    return SwinModel(config) if isinstance(config, SwinConfig) else VitModel(config)
 
 
 def adapt_config(
@@ -128,28 +140,33 @@ def fitted(base: ImageBase, model: VitModel) -> dict[str, Tensor]:
     """The base's weights for images of another size: learnt positions are interpolated, as in ViT."""
     state, name = dict(base.state), "encoder.embeddings.position.weight"
     old, new = base.config.encoder, model.config.encoder
-    if old.grid == new.grid or name not in state:
+    if old.grid == new.grid:
         return state
-    if old.position != "learned":
-        what = f"image.size: model.base has positions {old.position} of {old.grid[0]}x{old.grid[1]} tokens, "
-        raise RecipeError(Problem(f"{what}which cannot be resized", hint="leave image.size out"))
-    table = state[name]
-    before, cells = table[: old.prefix], table[old.prefix :]
-    cells = cells.t().reshape(1, -1, *old.grid)  # [1, C, rows, columns]
-    cells = F.interpolate(cells, new.grid, mode="bicubic", align_corners=False)
-    state[name] = torch.cat((before, cells[0].flatten(1).t()))
+    if old.position == "learned":
+        table = state[name]
+        before, cells = table[: old.prefix], table[old.prefix :]
+        cells = cells.t().reshape(1, -1, *old.grid)  # [1, C, rows, columns]
+        cells = F.interpolate(cells, new.grid, mode="bicubic", align_corners=False)
+        state[name] = torch.cat((before, cells[0].flatten(1).t()))
+    wanted = model.state_dict()
+    if any(wanted[key].shape != tensor.shape for key, tensor in state.items() if not key.startswith("head.")):
+        rows, columns = old.grid
+        what = f"image.size: model.base has weights for {rows}x{columns} tokens (positions {old.position}, "
+        what += f"mechanism {old.mechanism}), which cannot be resized"
+        raise RecipeError(Problem(what, hint="leave image.size out"))
     return state
 
 
-def save_config(config: VitConfig, run: Path) -> None:
+def save_config(config: Config, run: Path) -> None:
     """Store the model's shape: the base is not needed again."""
     (run / CONFIG).write_text(json.dumps(config.plain(), indent=2) + "\n", encoding="utf-8")
 
 
-def load_config(folder: Path) -> VitConfig:
+def load_config(folder: Path) -> Config:
     """What :func:`save_config` stored; CheckpointError where it is missing or damaged."""
     path = folder / CONFIG
     try:
-        return vit_config(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        return (swin_config if raw.get("family") == "swin" else vit_config)(raw)
+    except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(Problem(f"cannot be read: {error}", where=str(path))) from None

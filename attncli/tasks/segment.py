@@ -266,6 +266,8 @@ class SegmentTask(LabelTask):
             self.outcomes[examples.name] = outcome
             if self.sets.tests:
                 found |= {f"{examples.name}.{name}": value for name, value in metrics.items()}
+            else:
+                found |= {name: value for name, value in metrics.items() if name.endswith(".iou")}
         return found
 
     def measure_on(self, *, split: str | None = None, source: str | None = None) -> None:

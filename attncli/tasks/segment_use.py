@@ -50,7 +50,7 @@ def picture_logits(task: SegmentTask, image: Pixels) -> Any:
     """Logits [1, L, h, w] at the working size."""
     device = next(task.model.parameters()).device
     size = working_size(task, *image.shape[:2])
-    small = np.ascontiguousarray(resize(image, size))
+    small = np.array(resize(image, size))
     given = torch.from_numpy(small).permute(2, 0, 1).unsqueeze(0).to(device)
     least = 2 ** (getattr(task.model.config, "step", 1).bit_length() - 1)
     if min(size) < least:  # a picture smaller than one place of the lowest level
@@ -80,7 +80,7 @@ def look(task: SegmentTask, image: Pixels) -> Looked:
     size = working_size(task, *image.shape[:2])
     if model.config.fixed or size[0] * size[1] > LARGE:
         size = task.pixels.size
-    small = np.ascontiguousarray(resize(image, size))
+    small = np.array(resize(image, size))
     given = torch.from_numpy(small).permute(2, 0, 1).unsqueeze(0).to(device)
     with record(model) as recorded:
         logits = model(given)[0]

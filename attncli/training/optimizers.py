@@ -85,6 +85,9 @@ class Optimizers:
                 if name in states
             }
             _check_kind(optimizer, found.values(), place)
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            for i, state in found.items():
+                found[i] = {key: _laid_out(value, parameters[i]) for key, value in state.items()}
             optimizer.load_state_dict({**optimizer.state_dict(), "state": found})
         if states:
             raise CheckpointError(
@@ -93,9 +96,15 @@ class Optimizers:
 
 
 def _laid_out(value: Tensor, parameter: Tensor) -> Tensor:
+<<<<<<< HEAD
     """A copy of ``value`` laid out as its parameter is: fused kernels go over both in the order of memory."""
     if value.shape != parameter.shape:
         return value.clone()
+=======
+    """``value`` with the strides of its parameter, which fused kernels take for granted."""
+    if value.shape != parameter.shape or value.stride() == parameter.stride():
+        return value
+>>>>>>> vision-segment
     return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
 
 

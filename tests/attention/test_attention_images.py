@@ -191,7 +191,7 @@ def test_gates_start_nearly_open_and_the_paper_s_kernel():
             lambda: ShiftedWindowAttention(16, heads=2, shift=3, mechanism="linformer", relative=False),
             "masks of",
         ),
-        (lambda: ShiftedWindowAttention(16, heads=2, mechanism="linear"), "position grid"),
+        (lambda: ShiftedWindowAttention(16, heads=2, mechanism="linear"), "position relative_2d"),
         (lambda: ShiftedWindowAttention(16, heads=2)(grid(7, 7), mask=torch.ones(2, 49)), "whole grids"),
         (lambda: DeformableAttention(16, heads=3), "shared evenly"),
         (lambda: DeformableAttention(16, heads=2, points=0), "1 or more"),

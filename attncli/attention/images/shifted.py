@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from attncli.attention.images.base import ImageAttention
 from attncli.attention.masks import Mask
 from attncli.attention.module import Attention
-from attncli.attention.positions.grid import RelativeGrid
+from attncli.attention.positions.relative_grid import Relative2D
 from attncli.attention.table import require
 from attncli.errors import RecipeError
 
@@ -47,7 +47,7 @@ class Regions(Mask):
 class ShiftedWindowAttention(ImageAttention):
     """``window`` places on a side; ``shift`` 0, or half of the window in every second layer.
 
-    ``relative`` adds the learnt term of distances (:class:`RelativeGrid`). The other options are those of
+    ``relative`` adds the learnt term of distances (:class:`Relative2D`). The other options are those of
     :class:`Attention`: heads, kv_heads, mechanism, dropout, qk_norm, ... A grid that windows do not cover
     evenly is padded at its end, and nothing attends to padding. Along an axis that one window covers
     nothing is shifted.
@@ -76,7 +76,7 @@ class ShiftedWindowAttention(ImageAttention):
                 f"shifted_window needs a window of 1 or more and a shift below it, not {window} and {shift}"
             )
         self.window, self.shift = window, shift
-        position = RelativeGrid(heads, window) if relative else None
+        position = Relative2D(heads, (window, window)) if relative else None
         self.attention = Attention(width, heads=heads, mechanism=mechanism, position=position, **options)
         if shift:
             require(self.attention.mechanism, "pairs", "the masks of shifted windows")

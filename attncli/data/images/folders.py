@@ -38,14 +38,16 @@ def open_folder(path: Path, setting: str) -> tuple[dict[str, Part], tuple[Path, 
         DataError: neither a picture nor a table of them in it.
     """
     tables, others = _tables(path)
-    if tables:
-        return _by_split(path, tables), tuple(others)
     folders = {entry.name: entry for entry in sorted(path.iterdir()) if _is_folder(entry)}
+    if others and not tables and len(folders) < 2:  # no folders of labels: the tables tell what they lack
+        tables, others = others, []
+    if tables:
+        return _by_split(path, tables), tuple(table.path for table in others)
     splits = {name: split for name in folders if (split := _split(name)) is not None}
     if "train" not in splits.values():
         if next(picture_files(path), None) is None:
             raise _nothing(path, setting)
-        return {"train": Part("train", folder=path)}, tuple(others)
+        return {"train": Part("train", folder=path)}, tuple(table.path for table in others)
     parts: dict[str, Part] = {}
     several = [name for name, split in splits.items() if split == "test"]
     for name, split in splits.items():
@@ -55,10 +57,11 @@ def open_folder(path: Path, setting: str) -> tuple[dict[str, Part], tuple[Path, 
             what = f"{setting}={path}: {first.name if first else ''} and {name} are both the {split} part"
             raise DataError(Problem(what, hint="rename or move one of them"))
         parts[called] = Part(called, folder=folders[name])
-    ignored = [folder for name, folder in folders.items() if name not in splits]
+    ignored = [table.path for table in others]
+    ignored += [folder for name, folder in folders.items() if name not in splits]
     if next(picture_files(parts["train"].folder or path), None) is None:
         raise _nothing(parts["train"].folder or path, setting)
-    return parts, tuple(others + ignored)
+    return parts, tuple(ignored)
 
 
 def class_folders(root: Path, faults: Faults) -> list[tuple[Path, str]]:
@@ -79,7 +82,7 @@ def class_folders(root: Path, faults: Faults) -> list[tuple[Path, str]]:
     loose = sorted(p for p in root.iterdir() if p.suffix.lower() in ENDINGS and p.is_file())
     if loose:
         faults.add(
-            f"{len(loose):,} pictures stand in no folder of a label, the first is {loose[0].name}",
+            f"no folder of a label holds {len(loose):,} of the pictures here, the first is {loose[0].name}",
             str(root),
             f"labelled pictures are {LAYOUT}",
         )
@@ -106,7 +109,7 @@ def picture_files(folder: Path) -> Iterator[Path]:
                     yield Path(entry.path)
 
 
-def _tables(path: Path) -> tuple[list[TextFile], list[Path]]:
+def _tables(path: Path) -> tuple[list[TextFile], list[TextFile]]:
     """Tables with a column of pictures at the top or in ``data``, and those without."""
     usable, others = [], []
     for folder in (path, path / "data"):
@@ -116,7 +119,7 @@ def _tables(path: Path) -> tuple[list[TextFile], list[Path]]:
                 continue
             table = TextFile(entry, kind)  # type: ignore[arg-type]
             (usable if image_column(table) else others).append(table)
-    return usable, [table.path for table in others]
+    return usable, others
 
 
 def _by_split(path: Path, tables: list[TextFile]) -> dict[str, Part]:

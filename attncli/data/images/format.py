@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from attncli.data.images.reading import Unreadable
 from attncli.data.images.shaping import Fit, Look, Size
-from attncli.data.images.store import ArrayPictures, Pictures
+from attncli.data.images.store import ArrayPictures, Pictures, RaggedPictures
 from attncli.errors import CheckpointError, Problem
 
 _FILE = "pictures.json"
-_MOST = 10_000
-"""Pictures that mean and deviation are taken from, spread evenly."""
+_MOST = 10_000, 1_000
+"""Pictures that mean and deviation are taken from, spread evenly: decoded ones, and those that have to be."""
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _IMAGENET_GREY = (0.449,), (0.226,)
 
@@ -73,19 +74,30 @@ class PictureFormat:
 def statistics(pictures: Pictures) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel over pixels, of values between 0 and 1.
 
-    Of more than 10,000 pictures so many, spread evenly. A channel that never changes deviates by 1.
+    Of more than 10,000 pictures so many, spread evenly (1,000 where they have to be decoded). A channel that
+    never changes deviates by 1.
+
+    Raises:
+        Unreadable: none of them can be decoded.
     """
-    count = len(pictures)
-    chosen = np.arange(count) if count <= _MOST else np.arange(_MOST) * count // _MOST
+    decoded = isinstance(pictures, ArrayPictures | RaggedPictures)
+    most, count = _MOST[0 if decoded else 1], len(pictures)
+    chosen = np.arange(count) if count <= most else np.arange(most) * count // most
     counts: NDArray[np.int64] | None = None
     step = 256 if isinstance(pictures, ArrayPictures) else 1
+    wrong = Unreadable("there is no picture")
     for first in range(0, len(chosen), step):
         at = chosen[first : first + step]
-        part = pictures.many(at) if isinstance(pictures, ArrayPictures) else pictures.read(int(at[0]))
+        try:
+            part = pictures.many(at) if isinstance(pictures, ArrayPictures) else pictures.read(int(at[0]))
+        except Unreadable as error:  # found again, and told with its place, when it is needed
+            wrong = error
+            continue
         flat = part.reshape(-1, part.shape[-1])
         found = np.stack([np.bincount(channel, minlength=256) for channel in flat.T])  # [C, 256]
         counts = found if counts is None else counts + found
-    assert counts is not None
+    if counts is None:
+        raise wrong
     return _moments(counts)
 
 

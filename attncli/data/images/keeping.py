@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,7 +36,9 @@ def decoded_bytes(pictures: Encoded, sizes: NDArray[np.int64]) -> int:
     return sum(height * width for height, width in shaped) * channels
 
 
-def keep_decoded(pictures: Encoded, folder: Path, progress: Progress | None = None) -> Kept:
+def keep_decoded(
+    pictures: Encoded, folder: Path, progress: Progress | None = None, *, threads: int = 1
+) -> Kept:
     """All of ``pictures``, read as their ``look`` says, in the cache entry ``decoded-KEY`` of ``folder``.
 
     The key follows from the files (path, size, time) or the bytes, and from the look. The entry is complete
@@ -56,7 +57,6 @@ def keep_decoded(pictures: Encoded, folder: Path, progress: Progress | None = No
                     shapes[at] = found.shape
                     file.write(np.ascontiguousarray(found))
 
-            threads = min(8, os.cpu_count() or 1)
             in_order(pictures.read, len(pictures), take, "decoding pictures", progress, threads)
         shapes.astype("<i8").tofile(aside / "shapes.bin")
         (aside / "unreadable.json").write_text(json.dumps(sorted(unreadable.items())))

@@ -8,37 +8,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from attncli.data.cache import cache_folder
 from attncli.data.example_parts import no_part, open_parts, single_part
 from attncli.data.faults import Faults, quoted
 from attncli.data.images.folders import open_folder
 from attncli.data.images.format import PictureFormat, normalisation
-from attncli.data.images.keeping import decoded_bytes, keep_decoded
+from attncli.data.images.opening import ImageSet, Keeper, Looked
 from attncli.data.images.raw import COMMAND, Raw, open_raw, read_part
+from attncli.data.images.reading import Unreadable
 from attncli.data.images.shaping import Look
-from attncli.data.images.store import ArrayPictures, Encoded, FilePictures, Pictures
-from attncli.data.images.survey import Survey, survey
-from attncli.data.labels import Labels, find_labels, targets_of
+from attncli.data.images.store import FilePictures
+from attncli.data.labels import Labels, find_labels
 from attncli.data.sources import Progress
 from attncli.errors import DataError, Problem
 from attncli.recipe.vision import LabelledPictures, PixelSection
-
-
-@dataclass
-class ImageSet:
-    """Pictures with what is to be said of them."""
-
-    name: str
-    pictures: Pictures
-    targets: NDArray[Any]
-    """int64 [N], float32 [N, L] of 0 and 1, or float32 [N]."""
-    places: list[str] = field(default_factory=list)
-    """Where each is found."""
-
-    def __len__(self) -> int:
-        return len(self.pictures)
 
 
 @dataclass
@@ -94,14 +77,29 @@ def prepare_images(
     Raises:
         DataError: all that is wrong with the data, up to a cap, each with its place and reason.
     """
+    try:
+        return _prepare(section, image, progress, labels, form, scale)
+    except DataError as error:
+        error.then = error.then or COMMAND.format(path=section.path)
+        raise
+
+
+def _prepare(
+    section: LabelledPictures,
+    image: PixelSection,
+    progress: Progress | None,
+    labels: Labels | None,
+    form: PictureFormat | None,
+    scale: float,
+) -> ImageSets:
     faults = Faults()
     found = open_raw(section, faults, progress)
     if labels is None:
         raws = [found.by_name["train"]] + ([found.by_name["validation"]] if found.held else [])
         labels = find_labels(section, [_Labelled(label) for raw in raws for label in raw.labels], faults)  # type: ignore[arg-type]
-    keeper = _Keeper(section, faults, progress)
+    keeper = Keeper(section, faults, progress)
     parts = {name: keeper.look_at(raw, labels) for name, raw in found.by_name.items()}
-    keeper.check()
+    keeper.check(damaged=False)
     if labels.kind == "single" and len(labels.names) < 2:
         what = f"{found.where}: the training part has one label only, {labels.names[0]!r}"
         raise DataError(Problem(what, hint="a classifier needs two or more"))
@@ -111,7 +109,11 @@ def prepare_images(
     sets = {name: keeper.open(part, room if name == "train" else look) for name, part in parts.items()}
     keeper.check()
     if form is None:
-        mean, std = normalisation(image.normalise, channels, sets["train"].pictures)
+        try:
+            mean, std = normalisation(image.normalise, channels, sets["train"].pictures)
+        except Unreadable as error:
+            what = f"{found.where}: none of the training pictures that were tried can be decoded"
+            raise DataError(Problem(what, hint=error.reason)) from None
         form = PictureFormat(*size, channels, image.fit, tuple(mean), tuple(std))
     train, validation = sets.pop("train"), sets.pop("validation")
     return ImageSets(
@@ -139,9 +141,9 @@ def read_image_set(
     else:
         other = single_part(name, "--data", section.path, folders=open_folder)
         raw, _ = read_part(section, other, faults, progress)
-    keeper = _Keeper(section, faults, progress)
+    keeper = Keeper(section, faults, progress)
     looked = keeper.look_at(raw, labels)
-    keeper.check()
+    keeper.check(damaged=False)
     examples = keeper.open(looked, form.look())
     keeper.check()
     return examples
@@ -167,100 +169,8 @@ class _Labelled(NamedTuple):
     label: Any
 
 
-class _Looked(NamedTuple):
-    """A part whose headers are known; unreadable pictures are gone."""
-
-    raw: Raw
-    targets: NDArray[Any]
-    survey: Survey
-
-
-class _Keeper:
-    """Opens the parts of one data set: counts what is left out, and what memory is left for decoded ones."""
-
-    def __init__(self, section: LabelledPictures, faults: Faults, progress: Progress | None) -> None:
-        self.section, self.faults, self.progress = section, faults, progress
-        self.cache = cache_folder(section.cache) / "pictures"
-        self.left = section.memory << 20
-        self.kept = True
-        self.skipped: dict[str, int] = {}
-        self._broken = 0
-
-    def check(self) -> None:
-        """Raise what was found, with the way on where only damaged files are in it."""
-        try:
-            self.faults.check()
-        except DataError as error:
-            self._explain(error)
-            raise
-
-    def _explain(self, error: DataError) -> None:
-        if self._broken and error.then is None:
-            error.then = f"{COMMAND.format(path=self.section.path)} data.corrupt=skip"
-
-    def _unreadable(self, raw: Raw, found: dict[int, str]) -> NDArray[np.int64]:
-        """Numbers of the rest of ``raw``."""
-        if self.section.corrupt == "refuse":
-            for at, reason in sorted(found.items()):
-                self._broken += 1
-                try:
-                    self.faults.add(reason, raw.place(at))
-                except DataError as error:
-                    self._explain(error)
-                    raise
-        elif found:
-            self.skipped[raw.name] = self.skipped.get(raw.name, 0) + len(found)
-        rest = np.ones(len(raw), bool)
-        rest[list(found)] = False
-        if not rest.any() and len(raw) and self.section.corrupt == "skip":
-            what = f"none of the {len(raw):,} pictures of the {raw.name} part can be decoded"
-            self.faults.add(what, raw.place(0), next(iter(found.values())))
-        return np.flatnonzero(rest)
-
-    def look_at(self, raw: Raw, labels: Labels) -> _Looked:
-        """Targets and headers; what is wrong goes to the faults."""
-        targets = targets_of(list(zip(raw.labels, raw.places, strict=True)), labels, self.faults, raw.name)
-        if isinstance(raw.pictures, ArrayPictures):
-            array = raw.pictures.array
-            sizes = np.tile(array.shape[1:3], (len(raw), 1))
-            return _Looked(raw, targets, Survey(sizes, np.full(len(raw), array.shape[3] == 1), {}))
-        found = survey(raw.pictures, self.cache, self.progress)
-        rest = self._unreadable(raw, found.unreadable)
-        if len(rest) == len(raw):
-            return _Looked(raw, targets, found)
-        return _Looked(raw.take(rest), targets[rest], Survey(found.sizes[rest], found.grey[rest], {}))
-
-    def open(self, part: _Looked, look: Look) -> ImageSet:
-        """Its pictures as ``look`` says, decoded where they fit."""
-        raw, targets = part.raw, part.targets
-        if isinstance(raw.pictures, ArrayPictures):
-            return ImageSet(raw.name, _shaped(raw.pictures, look), targets, raw.places)
-        pictures: Encoded = raw.pictures.seen(look)
-        places = [raw.place(at) for at in range(len(raw))]
-        needed = decoded_bytes(pictures, part.survey.sizes)
-        if needed > self.left:
-            self.kept = False
-            return ImageSet(raw.name, pictures, targets, places)
-        self.left -= needed
-        kept = keep_decoded(pictures, self.cache, self.progress)
-        rest = self._unreadable(raw, kept.unreadable)
-        if len(rest) < len(raw):
-            targets, places = targets[rest], [places[at] for at in rest]
-        return ImageSet(raw.name, kept.pictures, targets, places)
-
-
-def _shaped(pictures: ArrayPictures, look: Look) -> ArrayPictures:
-    """Decoded pictures of one size as ``look`` says."""
-    array = pictures.array
-    if look.channels == "rgb" and array.shape[3] == 1:
-        array = np.repeat(array, 3, 3)
-    if look.size is None or look.shaped(*pictures.size) == pictures.size:
-        return ArrayPictures(array, pictures.chosen)
-    return ArrayPictures(np.stack([look.shape(image) for image in array]), pictures.chosen)
-
-
 def _form(
-    parts: dict[str, _Looked], image: PixelSection, form: PictureFormat | None
+    parts: dict[str, Looked], image: PixelSection, form: PictureFormat | None
 ) -> tuple[tuple[int, int], int]:
     """Height and width, and channels.
 
@@ -284,5 +194,6 @@ def _form(
         told = [f"{count:,} of {h}x{w} such as {place}" for (h, w), (count, place) in common]
         (height, width), _ = common[0]
         what = f"the pictures have {len(first):,} sizes (height x width): {quoted(told, 4)}"
-        raise DataError(Problem(what, hint=f"set image.size, for example image.size=[{height},{width}]"))
+        size = f"image.size=[{height},{width}]"
+        raise DataError(Problem(what, hint=f"set image.size, for example {size}"))
     return next(iter(first)), channels

@@ -30,14 +30,15 @@ def pack(
 ) -> Packed:
     """The bytes of ``rows`` as the cache entry ``packed-KEY``; rows are read where it is not there yet.
 
-    Rows without a picture go to ``faults``, which are then raised before anything is kept.
+    A row without a picture has no bytes, which is found with what else cannot be decoded. ``faults`` of the
+    tables are raised before anything is kept.
     """
 
     def build(aside: Path) -> None:
         ends, labels, splits, places, total = [], [], [], [], 0
         with (aside / "pictures.bin").open("wb") as file:
             for row in rows:
-                content = content_of(row, faults)
+                content = content_of(row)
                 total += len(content)
                 file.write(content)
                 ends.append(total)
@@ -58,22 +59,15 @@ def pack(
     return Packed(pictures, told["labels"], told["splits"], told["places"])
 
 
-def content_of(row: Row, faults: Faults) -> bytes:
-    """The bytes of a row's picture; empty with a fault where it has none."""
+def content_of(row: Row) -> bytes:
+    """The bytes of a row's picture; empty where it has none."""
     image = row.image
     if isinstance(image, dict):
         path, image = image.get("path"), image.get("bytes")
         if not image and path:
             place = Path(path) if row.folder is None else row.folder / path
-            try:
-                return place.read_bytes()
-            except OSError as error:
-                faults.add(f"the picture {path} cannot be read: {error.strerror}", row.where)
-                return b""
-    if isinstance(image, bytes | bytearray | memoryview) and len(image):
-        return bytes(image)
-    faults.add("no picture" if not image else f"a {type(image).__name__} where a picture belongs", row.where)
-    return b""
+            return place.read_bytes() if place.is_file() else b""
+    return bytes(image) if isinstance(image, bytes | bytearray | memoryview) else b""
 
 
 def is_embedded(image: Any) -> bool:

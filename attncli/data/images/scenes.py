@@ -1,7 +1,7 @@
 """The built-in pictures to segment: handwritten digits scattered over textures, among things that look alike.
 
-The digits are scikit-learn's (1,797 real ones, 8x8 pixels), enlarged, turned and coloured. Each is of its own
-class; strokes of cut-up digits lie about too and are background, so that an outline alone does not tell. No
+The digits are scikit-learn's (1,797 real ones, 8x8 pixels), enlarged, turned and coloured. 0 to 4 are a
+class each; 5 to 9 and cut-up digits lie about too and are background, so that strokes alone do not tell. No
 digit of the training scenes is in those of validation or test.
 """
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 SIZE = 96
-NAMES = ["background", *"0123456789"]
+NAMES = ["background", *"01234"]
 COUNTS = {"train": 640, "validation": 100, "test": 100}
 _PARTS = {"train": (0, 1200), "validation": (1200, 1500), "test": (1500, 1797)}
 
@@ -38,12 +38,14 @@ def _scene(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     image = _texture(rng)  # [S, S, 3]
     mask = np.zeros((SIZE, SIZE), np.uint8)
-    for real in rng.permutation([True] * int(rng.integers(3, 7)) + [False] * int(rng.integers(2, 5))):
+    whole, cut = int(rng.integers(5, 9)), int(rng.integers(0, 2))
+    for real in rng.permutation([True] * whole + [False] * cut):
         at = int(rng.integers(len(digits)))
         digit = digits[at] / 16
         if not real:
             digit = _cut_up(rng, digit)
-        side = int(rng.integers(18, 35))
+        label = 1 + int(targets[at]) if real and targets[at] < len(NAMES) - 1 else 0
+        side = int(rng.integers(22, 40))
         ink = _drawn(digit, side, float(rng.uniform(-20, 20)))
         top, left = (int(rng.integers(0, SIZE - side + 1)) for _ in range(2))
         here = np.s_[top : top + side, left : left + side]
@@ -51,7 +53,7 @@ def _scene(
             continue
         colour = image[here].mean((0, 1)) + rng.choice([-1, 1]) * rng.uniform(60, 120, 3)
         image[here] += ink[..., None] * (np.clip(colour, 0, 255) - image[here])
-        mask[here][ink > 0.4] = 1 + targets[at] if real else 0
+        mask[here][ink > 0.4] = label
     image += rng.normal(0, 6, image.shape)
     return np.clip(image, 0, 255).astype(np.uint8), mask
 

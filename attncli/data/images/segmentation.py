@@ -147,7 +147,12 @@ def _sources(
     """Parts by name, classes, where they are, names of the test sets."""
     if section.path == "builtin":
         found = {name: _built_in(name) for name in COUNTS}
-        return found, classes or MaskClasses(NAMES, [[n] for n in range(11)], []), "built-in scenes", ["test"]
+        return (
+            found,
+            classes or MaskClasses(NAMES, [[n] for n in range(len(NAMES))], []),
+            "built-in scenes",
+            ["test"],
+        )
     opened = open_masks(section, section.path, "data.path", faults, classes)
     parts, where = dict(opened.parts), f"{opened.root} ({opened.layout})"
     if "train" not in parts:

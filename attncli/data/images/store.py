@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from attncli.data.images.reading import Header, Pixels, read_header
+from attncli.data.images.reading import Header, Pixels, check
 from attncli.data.images.shaping import Look, Size
 
 
@@ -35,7 +35,7 @@ class Encoded(Pictures, Protocol):
     look: Look
 
     def header(self, at: int) -> Header:
-        """Size and colours in the file, before ``look``."""
+        """Size and colours in the file, before ``look``; Unreadable where it is no picture or cut short."""
         ...
 
     def take(self, chosen: NDArray[np.int64]) -> Encoded:
@@ -66,7 +66,7 @@ class FilePictures:
 
     def header(self, at: int) -> Header:
         """Size and colours in the file."""
-        return read_header(self.paths[at])
+        return check(self.paths[at])
 
     def take(self, chosen: NDArray[np.int64]) -> FilePictures:
         """Some of them."""
@@ -131,7 +131,7 @@ class BytesPictures:
 
     def header(self, at: int) -> Header:
         """Size and colours in the file."""
-        return read_header(self.bytes_of(at))
+        return check(self.bytes_of(at))
 
     def take(self, chosen: NDArray[np.int64]) -> BytesPictures:
         """Some of them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from attncli.data.cache import entry, key_of
 from attncli.data.images.reading import Header, Unreadable
-from attncli.data.images.store import Encoded
+from attncli.data.images.store import Encoded, FilePictures
 from attncli.data.sources import Progress
 
 VERSION = 1
@@ -68,7 +69,8 @@ def _look(pictures: Encoded, progress: Progress | None) -> Survey:
         else:
             sizes[at], grey[at] = found[:2], found.grey
 
-    in_order(pictures.header, len(pictures), note, "looking at pictures", progress)
+    threads = _THREADS if isinstance(pictures, FilePictures) else 1
+    in_order(pictures.header, len(pictures), note, "looking at pictures", progress, threads)
     return Survey(sizes, grey, unreadable)
 
 
@@ -78,9 +80,12 @@ def in_order(
     take: Callable[[int, Any], None],
     what: str,
     progress: Progress | None,
-    threads: int = _THREADS,
+    threads: int = 1,
 ) -> None:
-    """``take(at, read(at))`` for each number in order, read by threads; Unreadable is taken like a result."""
+    """``take(at, read(at))`` for each number in order; Unreadable is taken like a result.
+
+    Threads pay where one reading waits for a disk or decodes long; else they only wait for each other.
+    """
 
     def tried(at: int) -> Any:
         try:
@@ -91,11 +96,12 @@ def in_order(
     def several(numbers: range) -> list[Any]:
         return [tried(at) for at in numbers]
 
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
+        many = map if pool is None else pool.map
         for first in range(0, count, _BLOCK):
             block = range(first, min(first + _BLOCK, count))
             parts = [block[at : at + _TOGETHER] for at in range(0, len(block), _TOGETHER)]
-            for numbers, results in zip(parts, pool.map(several, parts), strict=True):
+            for numbers, results in zip(parts, many(several, parts), strict=True):
                 for at, found in zip(numbers, results, strict=True):
                     take(at, found)
             if progress:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
+from attncli.models.onnx import export_logits
 from attncli.models.vision.segmenter import Segmenter
 from attncli.models.vision.segmenter_config import resolve_vit_segmenter
 from attncli.models.vision.unet import UNet
@@ -54,3 +57,27 @@ def start_from(model: nn.Module, shares: Tensor) -> None:
 def fixed_size(model: nn.Module) -> bool:
     """Whether it reads pictures of its training size only."""
     return model.config.fixed  # type: ignore[union-attr]
+
+
+class _Logits(nn.Module):
+    """A model whose output is the logits of the pixels alone."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, K, H, W] to [B, L, H, W]."""
+        return self.model(images)[0]
+
+
+def export_segmenter(model: nn.Module, size: tuple[int, int], path: Path) -> None:
+    """Write ``model`` to ``path`` as ONNX in float32, for any number of pictures of height and width
+    ``size``.
+
+    The input is ``images`` float32 [B, K, H, W] from 0 to 255, the output ``logits`` [B, L, H, W].
+
+    Raises:
+        RecipeError: a package is not installed, or the attention has no form in ONNX.
+    """
+    export_logits(_Logits(model), torch.zeros(2, model.config.channels, *size), "images", path)

@@ -34,7 +34,12 @@ class PictureEmbeddings(nn.Module):
         self.tokens: nn.Module
         if tokens.kind == "convolution":
             self.tokens = ConvolutionTokens(
-                channels, list(tokens.widths), kernel=tokens.kernel, stride=tokens.stride, pool=tokens.pool
+                channels,
+                tokens.widths,
+                kernel=tokens.kernel,
+                stride=tokens.stride,
+                pool=tokens.pool,
+                groups=tokens.groups,
             )
         else:
             self.tokens = PatchTokens(channels, tokens.patch, width)
@@ -52,7 +57,7 @@ class PictureEmbeddings(nn.Module):
         """[B, K, R, S] to [B, P + N, C]."""
         x = self.tokens(images)  # [B, N, C]
         if self.prefix is not None:
-            x = torch.cat((self.prefix.to(x.dtype).expand(len(x), -1, -1), x), 1)
+            x = torch.cat((self.prefix.to(x.dtype).expand(x.shape[0], -1, -1), x), 1)
         if self.position is not None:
             x = self.position.embed(x)
         return self.dropout(x)

@@ -29,7 +29,9 @@ VIT_SIZES = {
 }
 """Size name to dimensions."""
 
-_POOLINGS = {"class": "first", "mean": "mean", "attention": "dot"}
+_GROUPS = 8
+POOLINGS = {"class": "first", "mean": "mean", "attention": "dot"}
+"""To the kind of :func:`attncli.layers.build_pooling`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,8 @@ class Tokens:
     kernel: int = 3
     stride: int = 1
     pool: int = 3
+    groups: int = 0
+    """Of channels that are normalised after each convolution; 0 normalises nothing."""
 
     def grid(self, image: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the tokens of an image."""
@@ -93,7 +97,7 @@ class VitConfig:
     @property
     def pools(self) -> str:
         """The kind of :func:`attncli.layers.build_pooling`."""
-        return _POOLINGS[self.pooling]
+        return POOLINGS[self.pooling]
 
     def plain(self) -> dict[str, Any]:
         """As JSON values; :func:`vit_config` reads them."""
@@ -145,19 +149,11 @@ def resolve_vit(section: ImageModel, *, image: tuple[int, int], channels: int, l
     """
     size, attention = VIT_SIZES[section.size], section.attention
     width = section.width or size.width
-    tokens = Tokens(
-        kind=section.tokenizer,
-        patch=(section.patch, section.patch),
-        widths=(section.convolution_width,) * (section.convolutions - 1) + (width,)
-        if section.tokenizer == "convolution"
-        else (),
-        kernel=section.kernel,
-        stride=section.stride,
-        pool=section.pool,
-    )
-    problems = _tokens_wrong(tokens, image)
+    tokens = _tokens(section, image, width)
+    problems = tokens_wrong(tokens, image)
     grid = tokens.grid(image)
-    prefix = (section.pooling == "class") + section.registers
+    pooling = "class" if section.pooling == "auto" else section.pooling
+    prefix = (pooling == "class") + section.registers
     encoder = TransformerConfig(
         length=math.prod(grid) + prefix,
         grid=grid,
@@ -192,14 +188,29 @@ def resolve_vit(section: ImageModel, *, image: tuple[int, int], channels: int, l
         channels=channels,
         tokens=tokens,
         encoder=encoder,
-        pooling=section.pooling,
+        pooling=pooling,
         registers=section.registers,
         labels=labels,
         head_dropout=section.head_dropout,
     )
 
 
-def _tokens_wrong(tokens: Tokens, image: tuple[int, int]) -> list[Problem]:
+def _tokens(section: ImageModel, image: tuple[int, int], width: int) -> Tokens:
+    if section.tokenizer == "patch":
+        return Tokens(patch=(section.patch, section.patch))
+    shape = {"kernel": section.kernel, "stride": section.stride, "pool": section.pool}
+    shape["groups"] = _GROUPS if section.convolution_norm == "group" else 0
+    found = Tokens()
+    for count in range(1, (section.convolutions or 8) + 1):
+        widths = (section.convolution_width,) * (count - 1) + (width,)
+        found = Tokens(kind="convolution", widths=widths, **shape)
+        if section.convolutions is None and max(found.grid(image)) <= 8:
+            break
+    return found
+
+
+def tokens_wrong(tokens: Tokens, image: tuple[int, int]) -> list[Problem]:
+    """Why images of a size cannot be cut so; empty where they can."""
     height, width = image
     if tokens.kind == "patch":
         patch = tokens.patch[0]
@@ -230,7 +241,7 @@ def _grid_wrong(encoder: TransformerConfig) -> list[Problem]:
 
 def with_image(config: VitConfig, image: tuple[int, int]) -> VitConfig:
     """``config`` for images of another size; RecipeError where its tokens do not fit them."""
-    if problems := _tokens_wrong(config.tokens, image):
+    if problems := tokens_wrong(config.tokens, image):
         raise RecipeError(*problems)
     grid = config.tokens.grid(image)
     encoder = replace(config.encoder, grid=grid, length=math.prod(grid) + config.encoder.prefix)
