@@ -75,15 +75,10 @@ class Optimizers:
         states: dict[str, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             name, _, part = key.rpartition(_SEPARATOR)
-            states.setdefault(name, {})[part] = value
+            states.setdefault(name, {})[part] = value.clone()
         for optimizer in self.all:
             order = [self._names[id(p)] for group in optimizer.param_groups for p in group["params"]]
-            shapes = [p for group in optimizer.param_groups for p in group["params"]]
-            found = {
-                i: {key: _laid_out(value, shapes[i]) for key, value in states.pop(name).items()}
-                for i, name in enumerate(order)
-                if name in states
-            }
+            found = {i: states.pop(name) for i, name in enumerate(order) if name in states}
             _check_kind(optimizer, found.values(), place)
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             for i, state in found.items():
@@ -96,15 +91,9 @@ class Optimizers:
 
 
 def _laid_out(value: Tensor, parameter: Tensor) -> Tensor:
-<<<<<<< HEAD
-    """A copy of ``value`` laid out as its parameter is: fused kernels go over both in the order of memory."""
-    if value.shape != parameter.shape:
-        return value.clone()
-=======
     """``value`` with the strides of its parameter, which fused kernels take for granted."""
     if value.shape != parameter.shape or value.stride() == parameter.stride():
         return value
->>>>>>> vision-segment
     return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
 
 
