@@ -15,9 +15,9 @@ class BoxData(PictureParts):
     """``data`` of detection: pictures with boxes, in the field's formats."""
 
     path: str = "builtin"
-    """builtin, a COCO JSON file, a folder in the layout of Pascal VOC, COCO or YOLO, or the name of a hub
-    data set."""
-    layout: Literal["auto", "coco", "voc", "yolo"] = "auto"
+    """builtin, a COCO JSON file, a folder in the layout of Pascal VOC, COCO, YOLO or of parquet files, or the
+    name of a hub data set."""
+    layout: Literal["auto", "coco", "voc", "yolo", "parquet"] = "auto"
     """How the annotations are written; auto looks."""
     images: str = ""
     """Folder of the pictures, where it is not where the layout has it."""
@@ -26,6 +26,8 @@ class BoxData(PictureParts):
     boxes: Literal["mend", "refuse"] = "mend"
     """What becomes of boxes that reach out of their picture or have no area: mend cuts them at its edges,
     leaves out what has no area and says how many, refuse names them and stops."""
+    box: Literal["sides", "corners"] = "sides"
+    """How hub data and parquet files write a box: x, y, width, height, as COCO does, or x0, y0, x1, y1."""
     difficult: Literal["ignore", "use", "drop"] = "ignore"
     """Objects that VOC marks as difficult: ignore counts neither finding nor missing them, use takes them as
     any other, drop as if they were not there. COCO's crowds are always ignored."""

@@ -278,7 +278,8 @@ def test_unknown_class_and_nothing_there(tmp_path):
     assert "data.classes lists them all" in text
     assert "did you mean" in faults_of(tmp_path / "sett")
     (tmp_path / "empty").mkdir()
-    assert "no annotations of coco or voc or yolo are in it; it has nothing" in faults_of(tmp_path / "empty")
+    text = faults_of(tmp_path / "empty")
+    assert "no annotations of coco or voc or yolo or parquet are in it; it has nothing" in text
     none = voc(tmp_path / "none", [[], [], []])
     assert "no box in the training part" in faults_of(none)
 
@@ -440,3 +441,84 @@ def test_training_goes_on_exactly_where_it_was():
         assert all((batch[key] == other[key]).all() for key in batch)
     again.close()
     assert len({tuple(batch["images"].shape) for batch in seen + after}) > 1  # several frames
+
+
+def hub_rows(tmp_path, corners=False):
+    import io
+
+    rows = []
+    for number, things in enumerate(BOXES):
+        held = io.BytesIO()
+        Image.fromarray(np.full((30, 40, 3), 50 * number, np.uint8)).save(held, "PNG")
+        boxes = [
+            [x0, y0, x1, y1] if corners else [x0, y0, x1 - x0, y1 - y0] for _, (x0, y0, x1, y1) in things
+        ]
+        kinds = [["cat", "dog"].index(name) for name, _ in things]
+        rows.append(
+            {"image": {"bytes": held.getvalue(), "path": None}, "image_id": 9 - number}
+            | {"objects": {"bbox": boxes, "category": kinds, "area": [1.0 * b[2] * b[3] for b in boxes]}}
+        )
+    return rows
+
+
+def hub_set(rows):
+    import datasets
+
+    names = datasets.ClassLabel(names=["cat", "dog"])
+    objects = {
+        "bbox": datasets.Sequence(datasets.Sequence(datasets.Value("float32"), length=4)),
+        "category": datasets.Sequence(names),
+        "area": datasets.Sequence(datasets.Value("float32")),
+    }
+    features = datasets.Features(
+        {"image": datasets.Image(), "image_id": datasets.Value("int64"), "objects": objects}
+    )
+    return datasets.Dataset.from_list(rows, features=features)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "saved"])
+def test_hub_data_and_parquet_files(tmp_path, kind):
+    whole = hub_set(hub_rows(tmp_path))
+    root = tmp_path / "set"
+    root.mkdir()
+    if kind == "parquet":
+        whole.select([0, 1]).to_parquet(str(root / "train-00000-of-00001.parquet"))
+        whole.select([2]).to_parquet(str(root / "validation-00000-of-00001.parquet"))
+    else:
+        import datasets
+
+        parts = {"train": whole.select([0, 1]), "validation": whole.select([2])}
+        datasets.DatasetDict(parts).save_to_disk(str(root))
+    section = BoxData(path=str(root), cache=str(tmp_path / "cache"))
+    sets = prepare_boxes(section)
+    assert sets.classes.names == ["cat", "dog"]
+    assert sets.train.labels[1].tolist() == [1, 0]
+    assert np.allclose(sets.train.boxes[1], [[0, 0, 30, 24], [5, 5, 9, 9]])
+    assert sets.train.numbers == [9, 8]
+    assert len(sets.validation.boxes[0]) == 0
+    kept = keep_pictures(sets, section, (32, 32), 1.5)
+    assert kept.train.pictures.read(1).mean() == 50
+
+
+def test_boxes_of_hub_data_as_corners(tmp_path):
+    hub_set(hub_rows(tmp_path, corners=True)).to_parquet(str(tmp_path / "all.parquet"))
+    sets = prepare_boxes(
+        BoxData(path=str(tmp_path / "all.parquet"), box="corners", validation=0.34, cache=str(tmp_path / "c"))
+    )
+    found = np.concatenate([*sets.train.boxes, *sets.validation.boxes])
+    assert [0, 0, 30, 24] in found.tolist()
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1nothing")
+    assert "cannot be read as parquet" in faults_of(tmp_path / "bad.parquet")
+
+
+def test_worker_processes_make_the_same_batches():
+    sets, _ = builtin_scenes()
+    train = sets["train"].take(np.arange(8))
+    options = {"batch": 4, "seed": 3, "augment": BoxAugment(mosaic=0.5), "plain_from": 9.0}
+    here = training_batches(train, (64, 64), **options)
+    there = training_batches(train, (64, 64), workers=1, **options)
+    for _ in range(3):
+        (a,), (b,) = here.next([0], 1), there.next([0], 1)
+        assert all((a[key] == b[key]).all() for key in a)
+    here.close()
+    there.close()

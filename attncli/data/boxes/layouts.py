@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attncli.data.boxes.coco import read_coco
-from attncli.data.boxes.scenes import Scene
+from attncli.data.boxes.hub import open_hub, read_hub, read_parquet
+from attncli.data.boxes.scenes import Raw
 from attncli.data.boxes.voc import read_list, read_voc
 from attncli.data.boxes.yolo import labels_of, read_names, read_yolo
 from attncli.data.faults import Faults, quoted
-from attncli.data.files import missing
+from attncli.data.files import missing, near_path
+from attncli.data.hub import is_saved, may_be_hub_name
 from attncli.data.images.reading import ENDINGS
+from attncli.data.sources import Progress
 from attncli.errors import DataError, Problem
 from attncli.recipe.detect import BoxData
 
@@ -32,10 +35,10 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a data set: how its scenes are read, and the numbers of its classes where they are listed."""
+    """A part of a data set, and how it is read."""
 
     name: str
-    read: Callable[[Faults], tuple[list[Scene], dict[str, int]]]
+    read: Callable[[Faults, Progress | None], Raw]
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ def find_parts(section: BoxData, name: str, setting: str, faults: Faults) -> Fou
         DataError: nothing is there, or it has no known layout.
     """
     path = Path(name).expanduser()
-    if not path.exists():
-        raise DataError(missing(path, setting))
+    if not path.exists() or (path.is_dir() and is_saved(path)):
+        return _hub(section, name, path, setting)
     folders = [Path(section.images).expanduser()] if section.images else []
     if folders and not folders[0].is_dir():
         raise DataError(missing(folders[0], "data.images"))
@@ -71,11 +74,13 @@ def find_parts(section: BoxData, name: str, setting: str, faults: Faults) -> Fou
             return Found("coco", {"train": _coco_part("train", path, folders)})
         if section.layout in ("auto", "yolo") and path.suffix in (".yaml", ".yml"):
             path = path.parent
+        elif section.layout in ("auto", "parquet") and path.suffix == ".parquet":
+            return Found("parquet", {"train": _parquet_part("train", [path], section)})
         else:
-            what = f"{setting}={name}: is neither a COCO .json nor a YOLO .yaml file nor a folder"
+            what = f"{setting}={name}: is neither a COCO .json, a YOLO .yaml or a .parquet file nor a folder"
             raise DataError(Problem(what, hint="a layout of Pascal VOC is a folder"))
     path = _single_folder(path)
-    finders = {"coco": _coco, "voc": _voc, "yolo": _yolo}
+    finders = {"coco": _coco, "voc": _voc, "yolo": _yolo, "parquet": _parquet}
     wanted = list(finders) if section.layout == "auto" else [section.layout]
     for layout in wanted:
         parts = finders[layout](path, folders, section, faults)
@@ -105,6 +110,34 @@ def pictures_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
 
 
+# Hub data, and the files that it is made of
+
+
+def _hub(section: BoxData, name: str, path: Path, setting: str) -> Found:
+    looks_like_path = name.startswith((".", "~", "/")) or name.count("/") > 1 or bool(path.suffix)
+    if not path.exists() and (looks_like_path or setting != "data.path" or not may_be_hub_name(name)):
+        raise DataError(missing(path, setting))
+    near = near_path(path)
+    hub = open_hub(name, setting, f"did you mean {near}? Or " if near and not path.exists() else "")
+
+    def part(split: str) -> Part:
+        return Part(split, lambda faults, progress: read_hub(hub, split, section, faults, progress))
+
+    return Found("hub", {split: part(split) for split in hub.splits})
+
+
+def _parquet(path: Path, folders: list[Path], section: BoxData, faults: Faults) -> dict[str, Part]:
+    files = sorted(path.glob("*.parquet")) or sorted(path.glob("*/*.parquet"))
+    found: dict[str, list[Path]] = {}
+    for file in files:
+        found.setdefault(part_of(file.stem) or part_of(file.parent.name) or "train", []).append(file)
+    return {name: _parquet_part(name, several, section) for name, several in found.items()}
+
+
+def _parquet_part(name: str, files: list[Path], section: BoxData) -> Part:
+    return Part(name, lambda faults, progress: read_parquet(files, section, faults, progress))
+
+
 # COCO
 
 
@@ -113,7 +146,7 @@ def _coco_part(name: str, path: Path, folders: list[Path]) -> Part:
     stem = re.sub(r"^(instances|_annotations\.?|annotations)_?", "", path.stem)
     near = [above / "images" / stem, above / stem, path.parent, above / "images", above]
     places = [*folders, *(folder for folder in dict.fromkeys(near) if folder.is_dir())]
-    return Part(name, lambda faults: read_coco(path, places, faults))
+    return Part(name, lambda faults, _: Raw(*read_coco(path, places, faults), None))
 
 
 def _coco(path: Path, folders: list[Path], section: BoxData, faults: Faults) -> dict[str, Part]:
@@ -171,7 +204,7 @@ def _voc_beside(path: Path, folders: list[Path], section: BoxData) -> dict[str, 
 
 
 def _voc_part(name: str, files: list[Path], folders: list[Path], section: BoxData) -> Part:
-    return Part(name, lambda faults: (read_voc(files, folders, section.difficult, faults), {}))
+    return Part(name, lambda faults, _: Raw(read_voc(files, folders, section.difficult, faults), {}, None))
 
 
 # YOLO
@@ -200,7 +233,7 @@ def _yolo(path: Path, folders: list[Path], section: BoxData, faults: Faults) -> 
         return {}
     numbers = {one: at for at, one in enumerate(names, 1)}
     return {
-        name: Part(name, lambda faults, files=files: (read_yolo(files, names, faults), numbers))
+        name: Part(name, lambda faults, _, files=files: Raw(read_yolo(files, names, faults), numbers, None))
         for name, files in found.items()
     }
 

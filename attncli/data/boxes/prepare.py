@@ -9,11 +9,12 @@ import numpy as np
 from attncli.data.boxes.builtin import builtin_scenes
 from attncli.data.boxes.classes import Classes
 from attncli.data.boxes.layouts import Found, Part, find_parts
-from attncli.data.boxes.scenes import BoxSet, BoxSets, Mended, Scene, Thing, boxes_inside
+from attncli.data.boxes.scenes import BoxSet, BoxSets, Mended, Raw, Scene, Thing, boxes_inside
+from attncli.data.cache import cache_folder
 from attncli.data.example_parts import held_out
 from attncli.data.faults import Faults, choices_hint, quoted
-from attncli.data.images.reading import Unreadable, read_size
-from attncli.data.images.store import BytesPictures, FilePictures, Pictures
+from attncli.data.images.store import Encoded, FilePictures
+from attncli.data.images.survey import survey
 from attncli.data.sources import Progress
 from attncli.errors import DataError, Problem
 from attncli.recipe.detect import BoxData
@@ -38,23 +39,22 @@ def prepare_boxes(
         return _builtin(section, classes)
     faults, notes = Faults(), []
     found = find_parts(section, section.path, "data.path", faults)
-    read = {name: part.read(faults) for name, part in found.parts.items()}
-    _others(section, found, read, faults)
+    read = {name: part.read(faults, progress) for name, part in found.parts.items()}
+    _others(section, found, read, faults, progress)
     faults.check()
     if "train" not in read:
         what = f"data.path={section.path}: no training part; it has {', '.join(read)}"
         raise DataError(Problem(what), then=THEN)
     if section.limit:
-        read["train"] = (read["train"][0][: section.limit], read["train"][1])
+        read["train"] = _first(read["train"], section.limit)
     if classes is None:
-        numbers = read["train"][1]
-        listed = section.classes or list(numbers) or _classes(read["train"][0])
+        numbers = read["train"].numbers
+        listed = section.classes or list(numbers) or _classes(read["train"].scenes)
         classes = Classes.of(listed, numbers)
     share = _share(section)
     mended = Mended()
     sets = {
-        name: box_set(name, scenes, section, classes, faults, mended, progress)
-        for name, (scenes, _) in read.items()
+        name: box_set(name, raw, section, classes, faults, mended, progress) for name, raw in read.items()
     }
     faults.check()
     where = f"{section.path} ({found.layout})"
@@ -93,27 +93,37 @@ def _share(section: BoxData) -> float:
     return share
 
 
-Read = tuple[list[Scene], dict[str, int]]
+def _first(raw: Raw, count: int) -> Raw:
+    pictures = None if raw.pictures is None else raw.pictures.take(np.arange(len(raw.scenes))[:count])
+    return Raw(raw.scenes[:count], raw.numbers, pictures)
 
 
-def _others(section: BoxData, found: Found, read: dict[str, Read], faults: Faults) -> None:
+def _others(
+    section: BoxData, found: Found, read: dict[str, Raw], faults: Faults, progress: Progress | None
+) -> None:
     """Put the parts in place that ``data.validation`` and ``data.tests`` name."""
     try:
         float(section.validation)
     except ValueError:
-        read["validation"] = _named(section, found, str(section.validation), "data.validation", faults)
+        read["validation"] = _named(
+            section, found, str(section.validation), "data.validation", faults, progress
+        )
     if section.tests:
         for name in [name for name in read if name not in ("train", "validation")]:
             del read[name]
         for name in section.tests:
-            read[_free(Path(name).stem or name, read)] = _named(section, found, name, "data.tests", faults)
+            free = _free(Path(name).stem or name, read)
+            read[free] = _named(section, found, name, "data.tests", faults, progress)
 
 
-def _named(section: BoxData, found: Found, name: str, setting: str, faults: Faults) -> Read:
+def _named(
+    section: BoxData, found: Found, name: str, setting: str, faults: Faults, progress: Progress | None
+) -> Raw:
     if name in found.parts:
-        return found.parts[name].read(faults)
+        return found.parts[name].read(faults, progress)
     beside = Path(section.path).expanduser() / name
-    return _only(find_parts(section, str(beside if beside.exists() else name), setting, faults)).read(faults)
+    other = find_parts(section, str(beside if beside.exists() else name), setting, faults)
+    return _only(other).read(faults, progress)
 
 
 def _only(found: Found) -> Part:
@@ -121,7 +131,7 @@ def _only(found: Found) -> Part:
     return next(found.parts[name] for name in ("test", "validation", "train") if name in found.parts)
 
 
-def _free(name: str, taken: dict[str, Read]) -> str:
+def _free(name: str, taken: dict[str, Raw]) -> str:
     number, free = 2, name
     while free in taken:
         free, number = f"{name}-{number}", number + 1
@@ -136,7 +146,7 @@ def _classes(scenes: list[Scene]) -> list[str]:
 
 def box_set(
     name: str,
-    scenes: list[Scene],
+    raw: Raw,
     section: BoxData,
     classes: Classes,
     faults: Faults,
@@ -145,26 +155,19 @@ def box_set(
 ) -> BoxSet:
     """Scenes with their pictures looked at, their boxes inside them and their classes known."""
     place = {one: at for at, one in enumerate(classes.names)}
-    kept: list[Scene] = []
-    sizes, boxes, kinds, ignored, truth, areas, skipped = [], [], [], [], [], [], 0
-    first: dict[str, str] = {}
-    for number, scene in enumerate(scenes, 1):
-        if progress and number % 64 == 0:
-            progress(f"looking at {name} pictures", number, 64 * number)
-        if isinstance(scene.picture, Path):
-            other = first.setdefault(str(scene.picture), scene.where)
-            if other != scene.where:
-                faults.add(f"is annotated twice: in {other} and in {scene.where}", str(scene.picture))
-                continue
-        try:
-            size = read_size(scene.picture)
-        except Unreadable as error:
+    pictures, chosen = _pictures(raw, faults)
+    looked = survey(pictures, cache_folder(section.cache) / "pictures", progress)
+    kept: list[int] = []
+    sizes, boxes, kinds, ignored, truth, areas = [], [], [], [], [], []
+    for at, scene in enumerate(chosen):
+        if at in looked.unreadable:
             if section.corrupt == "skip":
-                skipped += 1
+                mended.skipped += 1
             else:
                 hint = "data.corrupt=skip leaves such pictures out"
-                faults.add(f"{error.reason} (annotated in {scene.where})", scene.name, hint)
+                faults.add(f"{looked.unreadable[at]} (annotated in {scene.where})", scene.name, hint)
             continue
+        size = (int(looked.sizes[at, 0]), int(looked.sizes[at, 1]))
         if scene.size is not None and scene.size != size:
             told, real = (f"{width}x{height}" for height, width in (scene.size, size))
             turned = scene.size == size[::-1]
@@ -174,38 +177,45 @@ def box_set(
         things = scene.things
         if scene.shares:
             things = [_pixels(thing, size) for thing in things]
-        found, of = boxes_inside(
-            _known(things, place, classes, name, faults), size, section.boxes, faults, mended
-        )
-        kept.append(scene)
+        things = _known(things, place, classes, faults)
+        found, of = boxes_inside(things, size, section.boxes, faults, mended)
+        kept.append(at)
         sizes.append(size)
         boxes.append(found)
         kinds.append(np.array([place[thing.name] for thing in of], np.int64))
         ignored.append(np.array([thing.ignored for thing in of], bool))
         truth.append(np.array([thing.box for thing in of], np.float64).reshape(-1, 4))
         areas.append(np.array([_area(thing) for thing in of], np.float64))
-    if skipped:
-        mended.skipped += skipped
     if not kept and not faults.problems:
         faults.add(f"the {name} part of {section.path} has no picture")
+    scenes = [chosen[at] for at in kept]
     return BoxSet(
         name,
-        _pictures(kept),
+        pictures.take(np.array(kept, np.int64)),
         np.array(sizes, np.int64).reshape(-1, 2),
         boxes,
         kinds,
         ignored,
         truth,
         areas,
-        [scene.number if scene.number is not None else at for at, scene in enumerate(kept, 1)],
-        [scene.picture.name if isinstance(scene.picture, Path) else scene.where for scene in kept],
+        [at if scene.number is None else scene.number for at, scene in enumerate(scenes, 1)],
+        [scene.where if scene.picture is None else scene.picture.name for scene in scenes],
     )
 
 
-def _pictures(scenes: list[Scene]) -> Pictures:
-    if scenes and isinstance(scenes[0].picture, bytes):
-        return BytesPictures.of([scene.picture for scene in scenes])  # type: ignore[misc]
-    return FilePictures([scene.picture for scene in scenes])  # type: ignore[misc]
+def _pictures(raw: Raw, faults: Faults) -> tuple[Encoded, list[Scene]]:
+    """The pictures, and the scenes in their order; a picture that is annotated twice is a fault."""
+    if raw.pictures is not None:
+        return raw.pictures, raw.scenes
+    first: dict[str, str] = {}
+    scenes = []
+    for scene in raw.scenes:
+        other = first.setdefault(str(scene.picture), scene.where)
+        if other != scene.where:
+            faults.add(f"is annotated twice: in {other} and in {scene.where}", str(scene.picture))
+        else:
+            scenes.append(scene)
+    return FilePictures([str(scene.picture) for scene in scenes]), scenes
 
 
 def _area(thing: Thing) -> float:
@@ -219,9 +229,7 @@ def _pixels(thing: Thing, size: tuple[int, int]) -> Thing:
     return Thing((x0 * width, y0 * height, x1 * width, y1 * height), thing.name, thing.where, thing.ignored)
 
 
-def _known(
-    things: list[Thing], place: dict[str, int], classes: Classes, part: str, faults: Faults
-) -> list[Thing]:
+def _known(things: list[Thing], place: dict[str, int], classes: Classes, faults: Faults) -> list[Thing]:
     known = []
     for thing in things:
         if thing.name in place:
@@ -251,20 +259,20 @@ def read_box_set(section: BoxData, classes: Classes, name: str, *, part: bool) -
     faults, mended = Faults(), Mended()
     if part:
         found = find_parts(section, section.path, "data.path", faults)
-        read: dict[str, Read] = {key: ([], {}) for key in found.parts}
+        read = {key: Raw([], {}, None) for key in found.parts}
         if section.tests:
-            _others(section, found, read, faults)
+            _others(section, found, read, faults, None)
         elif name in found.parts:
-            read[name] = found.parts[name].read(faults)
+            read[name] = found.parts[name].read(faults, None)
         if name not in read:
             hint = choices_hint(name, read, "it has", "--split")
             raise DataError(Problem(f"{section.path}: there is no part {name!r}", hint=hint))
-        scenes = read[name][0]
+        raw = read[name]
     else:
         plain = section.model_copy(update={"images": "", "layout": "auto"})
-        scenes = _only(find_parts(plain, name, "--data", faults)).read(faults)[0]
+        raw = _only(find_parts(plain, name, "--data", faults)).read(faults, None)
         name = Path(name).stem or quoted([name])
     faults.check()
-    found_set = box_set(name, scenes, section, classes, faults, mended)
+    found_set = box_set(name, raw, section, classes, faults, mended)
     faults.check()
     return found_set, mended.notes()

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attncli.data.boxes.classes import Classes
 from attncli.data.faults import Faults
-from attncli.data.images.store import Pictures
+from attncli.data.images.store import Encoded, Pictures
 
 Boxes = NDArray[np.float32]
 """[N, 4]: x0, y0, x1, y1 in pixels."""
@@ -36,7 +36,8 @@ class Thing:
 class Scene:
     """A picture and what is in it."""
 
-    picture: Path | bytes
+    picture: Path | None
+    """Its file; None where the pictures are kept apart, in the order of the scenes."""
     where: str
     """Where it is annotated."""
     things: list[Thing] = field(default_factory=list)
@@ -50,7 +51,17 @@ class Scene:
     @property
     def name(self) -> str:
         """The picture in words."""
-        return str(self.picture) if isinstance(self.picture, Path) else self.where
+        return self.where if self.picture is None else str(self.picture)
+
+
+class Raw(NamedTuple):
+    """A part as its files tell it."""
+
+    scenes: list[Scene]
+    numbers: dict[str, int]
+    """Classes and their numbers, where the format lists them."""
+    pictures: Encoded | None
+    """Where they are kept apart from the scenes."""
 
 
 @dataclass
