@@ -242,9 +242,9 @@ def finetune(
         int | None, typer.Option(metavar="N", min=1, help="Run: so many labels or answers, the best first.")
     ] = None,
 ) -> None:
-    """Fine-tune a pre-trained model to classify texts or images, to tag, to answer.
+    """Fine-tune a pre-trained model.
 
-    With a recipe: learn from labelled data. With a run folder: label texts or files.
+    With a recipe: learn to classify texts or images, to tag, to answer. With a run folder: label texts or files.
 
     attn finetune classify --from runs/bert-1 --data FOLDER
 
@@ -276,7 +276,7 @@ def classify(
         int | None, typer.Option(metavar="N", min=1, help="Run: so many labels, the best first.")
     ] = None,
 ) -> None:
-    """Train a classifier of texts or images, or label with a finished run.
+    """Train a classifier, or label with a finished run.
 
     With a recipe: learn from labelled data. With a run folder, of attn finetune too: label texts, images or
     folders of them.
@@ -326,7 +326,7 @@ def detect(
         bool | None, typer.Option("--pictures/--no-pictures", help="Run: whether boxes are drawn.")
     ] = None,
 ) -> None:
-    """Train a detector, or find things with a finished run.
+    """Train a detector, or detect with a finished run.
 
     With a recipe: learn from pictures with boxes. With a run folder: pictures with boxes drawn, and COCO's
     results.
@@ -370,7 +370,7 @@ def segment(
         bool, typer.Option("--flip", help="Run: average over each picture and its mirror image.")
     ] = False,
 ) -> None:
-    """Train a segmenter, or give pixels their classes.
+    """Train a segmenter, or segment with a finished run.
 
     With a recipe: learn from pictures with masks. With a run folder: write a mask and an overlay of each
     picture.

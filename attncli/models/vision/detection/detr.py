@@ -54,7 +54,8 @@ class Detr(nn.Module):
             inputs = self.backbone.channels[level] if inside else width
             conv = nn.Conv2d(inputs, width, 1) if inside else nn.Conv2d(width, width, 3, 2, 1)
             self.project[str(level)] = nn.Sequential(conv, build_norm2d("group", width))
-        self.level_code = nn.Parameter(torch.zeros(len(self.levels), width))
+        coded = section.encoder > 0 or section.sight == "full"  # else nothing reads where a map stands
+        self.level_code = nn.Parameter(torch.zeros(len(self.levels), width), requires_grad=coded)
         self.encoder = nn.ModuleList(EncoderLayer(section, len(self.levels)) for _ in range(section.encoder))
         self.decoder = nn.ModuleList(DecoderLayer(section, len(self.levels)) for _ in range(section.decoder))
         self.place_norm = nn.LayerNorm(width)
