@@ -244,7 +244,8 @@ def finetune(
 ) -> None:
     """Fine-tune a pre-trained model.
 
-    With a recipe: learn to classify texts or images, to tag, to answer. With a run folder: label texts or files.
+    With a recipe: learn to classify texts or images, to tag, to answer. With a run folder: label texts or
+    files.
 
     attn finetune classify --from runs/bert-1 --data FOLDER
 
