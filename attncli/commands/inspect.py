@@ -6,26 +6,39 @@ from pathlib import Path
 from typing import Any
 
 from attncli import console
-from attncli.commands.seeing import Record, See, Sight
+from attncli.commands.seeing import Looking, Record, See, Sight
 from attncli.commands.trained import open_run, read_inputs, want_inputs
 from attncli.errors import RecipeError
 
 _LABELLED = ("finetune", "classify")
 
 
-def main(first: str, inputs: list[str], *, out: Path | None = None, quick: bool = False) -> None:
+def main(
+    first: str,
+    inputs: list[str],
+    *,
+    out: Path | None = None,
+    split: str | None = None,
+    data: str | None = None,
+    quick: bool = False,
+) -> None:
     """Draw the attention maps of a run for each input text.
 
-    A second run before the inputs stands beside the first. ``quick`` leaves out what each head is worth.
+    A second run before the inputs stands beside the first. What each head is worth is measured on each input,
+    or on a part ``split`` of the run's data, or on other ``data``; ``quick`` leaves it out.
     """
+    given = [name for name, value in (("--split", split), ("--data", data), ("--quick", quick)) if value]
+    if len(given) > 1:
+        raise RecipeError(f"{' and '.join(given)}: give one", then="attn inspect --help")
+    looking = Looking(not quick, split, data)
     runs, inputs = _runs(first, inputs)
     opened = [open_run("inspect", run) for run in runs]
     want_inputs(inputs, f"attn inspect {' '.join(runs)} 'A sentence.'")
     records = _records(inputs, [run.info["command"] for run, _ in opened])
-    sees = [_see(run, loaded) for run, loaded in opened]
+    sees = [_see(run, loaded, looking) for run, loaded in opened]
     found = []
     for number, record in enumerate(records, 1):
-        sights = [see(record, not quick) for see in sees]
+        sights = [see(record) for see in sees]
         base = out or opened[0][0].path / (sights[0].picture if len(sights) == 1 else _beside(opened))
         base = base.with_suffix(".png") if base.suffix == ".html" else base  # the page stands beside it
         if len(records) > 1:
@@ -57,7 +70,7 @@ def _records(inputs: list[str], commands: list[str]) -> list[Record]:
     return [(place, {"text": text}) for place, text in read_inputs(inputs)]
 
 
-def _see(run: Any, loaded: Any) -> See:
+def _see(run: Any, loaded: Any, looking: Looking) -> See:
     """What looks at inputs with a run."""
     command = run.info["command"]
     if command == "translate":
@@ -66,7 +79,7 @@ def _see(run: Any, loaded: Any) -> See:
         from attncli.commands.inspect_labels import see_with
     else:
         from attncli.commands.inspect_language import see_with
-    return see_with(run, loaded)
+    return see_with(run, loaded, looking)
 
 
 def _beside(opened: list[Any]) -> str:
