@@ -72,7 +72,7 @@ class Worth:
 
     head: Head
     change: float
-    """How far the output moves without it, nats or units of the number; of data by how much the loss rises."""
+    """How far the output moves without it: nats, or units of the number; of data the rise of the loss."""
     loss: float | None
     """By how much the loss of the true labels rises without it, nats; below 0 where it falls."""
 
