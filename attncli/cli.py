@@ -418,8 +418,15 @@ def inspect(
         ),
     ],
     out: Out = None,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="SPLIT", help="Measure what heads are worth on this part of the run's data."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="DATA", help="Measure it on other data; default is the input.")
+    ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Leave out what each head is worth: a pass of the model a head.")
+        bool, typer.Option("--quick", help="Leave out what heads are worth: a pass of the model a head.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -432,7 +439,7 @@ def inspect(
 
     attn inspect runs/bert-1 runs/bert-2 'A function is an object.'
     """
-    _function("inspect")(run, inputs, out=out, quick=quick)
+    _function("inspect")(run, inputs, out=out, split=split, data=data, quick=quick)
 
 
 @app.command()

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from attncli.attention import Causal, explain_choice
-from attncli.bench.cases import TYPES, Case, Cases, Shape, direct, plain
+from attncli.attention.mechanisms.base import Mechanism
+from attncli.bench.cases import FLEX, TYPES, Case, Cases, Shape, direct, plain
 from attncli.bench.layouts import held
 from attncli.bench.memory import peak_memory
 from attncli.bench.rates import matmul_rate
@@ -147,7 +148,7 @@ class Bench:
                         timing.low / least.low,
                         math.hypot(timing.error, least.error) if timing is not least else 0.0,
                         timing.rounds,
-                        *self._operations(shape, runs[name], timing.low),
+                        *self._operations(case, shape, runs[name], timing.low),
                         _distance(case, given[name], exact[case.layer] if case.exact else None),
                     )
                 )
@@ -162,13 +163,12 @@ class Bench:
         return inputs, torch.randn(sizes, device=self.device).to(kind) if backward else None
 
     def _operations(
-        self, shape: Shape, run: Callable[[], None], seconds: float
+        self, case: Case, shape: Shape, run: Callable[[], None], seconds: float
     ) -> tuple[float | None, float | None]:
-        try:
-            with FlopCounterMode(display=False, custom_mapping=_KERNELS) as counter:
-                run()
-        except TypeError:  # flex attention cannot run under a counter
-            return None, None
+        if case.name == FLEX or self._chosen(case.module, shape)[0] == "flex":
+            return None, None  # what is compiled cannot run under a counter
+        with FlopCounterMode(display=False, custom_mapping=_KERNELS) as counter:
+            run()
         count = counter.get_total_flops()
         if not count:
             return None, None
@@ -192,28 +192,33 @@ class Bench:
 
     def backends(self) -> list[dict[str, Any]]:
         """Which backend each mechanism takes at each length, and why."""
-        mask = Causal() if self.recipe.data.causal else None
         shapes = [s for s in self.shapes() if s.precision == self.recipe.train.precisions[0]]
         shapes = [s for s in shapes if s.direction == shapes[0].direction]
         found = []
         for name, module in self.cases.modules.items():
             for shape in shapes:
-                backend, reason = explain_choice(
-                    shape.batch,
-                    shape.heads,
-                    shape.length,
-                    head_dim=shape.head_width,
-                    dtype=TYPES[shape.precision],
-                    device=self.device,
-                    mask=mask,
-                    grad=shape.direction == "backward",
-                    mechanism=module,
-                    backend=self.recipe.model.attention.backend,
-                )
+                backend, reason = self._chosen(module, shape)
                 found.append(
                     {"mechanism": name, "length": shape.length, "backend": backend, "reason": reason}
                 )
         return found
+
+    def _chosen(self, module: Mechanism | None, shape: Shape) -> tuple[str, str]:
+        """The backend of a mechanism at a shape, and why; of what is none of ours nothing."""
+        if module is None:
+            return "", ""
+        return explain_choice(
+            shape.batch,
+            shape.heads,
+            shape.length,
+            head_dim=shape.head_width,
+            dtype=TYPES[shape.precision],
+            device=self.device,
+            mask=Causal() if shape.causal else None,
+            grad=shape.direction == "backward",
+            mechanism=module,
+            backend=self.cases.backend_of(module),
+        )
 
 
 def _rows(heads: Tensor) -> Tensor:
@@ -243,7 +248,7 @@ def _distance(case: Case, inputs: list[Tensor], exact: Tensor | None) -> float |
     if exact is None:
         return None
     with torch.no_grad():
-        found = case.call(*(x[:1] for x in inputs)).double()
+        found = case.call(*inputs)[:1].double()
     return float((found - exact).square().mean().sqrt() / exact.square().mean().sqrt())
 
 

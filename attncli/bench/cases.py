@@ -17,7 +17,7 @@ from attncli.attention import MECHANISMS, Causal, attend, build_mechanism
 from attncli.attention.layouts import LAYOUTS
 from attncli.attention.mechanisms.base import Mechanism
 from attncli.attention.table import options_of
-from attncli.bench.layers import TORCH, build_layers
+from attncli.bench.layers import OURS, TORCH, build_layers
 from attncli.bench.layouts import build_layouts, one_step, whole
 from attncli.recipe.bench import BenchAttentionRecipe
 
@@ -54,6 +54,8 @@ class Case:
     layer: bool = False
     parameters: list[Tensor] = field(default_factory=list)
     """Whose gradients belong to its backward pass too."""
+    module: Mechanism | None = None
+    """The mechanism of ours that it computes."""
     against: str = ""
     """The case that its time is held against; empty leaves it to :func:`direct`."""
     exact: bool = True
@@ -119,15 +121,14 @@ class Cases:
     def at(self, shape: Shape) -> list[Case]:
         """What is timed at ``shape``; what would form too many scores at once is left out, and noted."""
         mask = Causal() if shape.causal else None
-        backend = self.recipe.model.attention.backend
         found: list[Case] = []
         for name, module in self.modules.items():
             quadratic = module.support.backends and not module.linear and name not in _BANDED
             if quadratic and shape.scores * module.score_width > 8 * self.largest:
                 self.leave_out(f"{name} at {shape.length:,} tokens: it would take too long")
                 continue
-            usable = backend if backend in module.support.backends else "auto"
-            found.append(Case(f"attn {name}", partial(_attend, mask=mask, module=module, backend=usable)))
+            call = partial(_attend, mask=mask, module=module, backend=self.backend_of(module))
+            found.append(Case(f"attn {name}", call, module=module))
         if shape.scores <= self.largest:
             found.append(Case(PLAIN, partial(plain, causal=shape.causal)))
         found.append(Case(KERNEL, partial(F.scaled_dot_product_attention, is_causal=shape.causal)))
@@ -146,6 +147,11 @@ class Cases:
                 against = f"{kind} {next(iter(self.layouts))}"
                 found.append(Case(f"{kind} {name}", call, layer=True, against=against, exact=False))
         return found
+
+    def backend_of(self, module: Mechanism) -> str:
+        """The recipe's backend, for a mechanism that it computes."""
+        backend = self.recipe.model.attention.backend
+        return backend if backend in module.support.backends else "auto"
 
     def _kernels(self, shape: Shape) -> list[Case]:
         """On a GPU each of the fused kernels that PyTorch chooses from, where it takes these inputs."""
@@ -193,8 +199,10 @@ class Cases:
         if shape.scores > self.largest:
             self.leave_out(f"whole layers at {shape.length:,} tokens: some form all scores at once")
             return []
+        exact, layers = self.layers(shape)
         return [
-            Case(name, call, True, parameters) for name, (call, parameters) in self.layers(shape)[1].items()
+            Case(name, call, True, parameters, exact.mechanism if name == OURS else None)
+            for name, (call, parameters) in layers.items()
         ]
 
     def layers(self, shape: Shape) -> tuple[Any, dict[str, Any]]:

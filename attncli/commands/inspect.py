@@ -6,18 +6,31 @@ from pathlib import Path
 from typing import Any
 
 from attncli import console
-from attncli.commands.seeing import Record, Sight
+from attncli.commands.seeing import Looking, Record, Sight
 from attncli.commands.trained import INSPECT, module_of, open_run, read_inputs, want_inputs
 from attncli.errors import RecipeError
 
 _LABELLED = ("finetune", "classify")
 
 
-def main(first: str, inputs: list[str], *, out: Path | None = None, quick: bool = False) -> None:
+def main(
+    first: str,
+    inputs: list[str],
+    *,
+    out: Path | None = None,
+    split: str | None = None,
+    data: str | None = None,
+    quick: bool = False,
+) -> None:
     """Draw the attention maps of a run for each input text.
 
-    A second run before the inputs stands beside the first. ``quick`` leaves out what each head is worth.
+    A second run before the inputs stands beside the first. What each head is worth is measured on each input,
+    or on a part ``split`` of the run's data, or on other ``data``; ``quick`` leaves it out.
     """
+    given = [name for name, value in (("--split", split), ("--data", data), ("--quick", quick)) if value]
+    if len(given) > 1:
+        raise RecipeError(f"{' and '.join(given)}: give one", then="attn inspect --help")
+    looking = Looking(not quick, split, data)
     runs, inputs = _runs(first, inputs)
     opened = [open_run("inspect", run) for run in runs]
     want_inputs(inputs, f"attn inspect {' '.join(runs)} 'A sentence.'")
@@ -32,10 +45,11 @@ def main(first: str, inputs: list[str], *, out: Path | None = None, quick: bool 
         modules[0].inspect(*opened[0], inputs, out)
         return
     records = _records(inputs, [run.info["command"] for run, _ in opened])
-    sees = [module.see_with(run, loaded) for (run, loaded), module in zip(opened, modules, strict=True)]
+    pairs = zip(opened, modules, strict=True)
+    sees = [module.see_with(run, loaded, looking) for (run, loaded), module in pairs]
     found = []
     for number, record in enumerate(records, 1):
-        sights = [see(record, not quick) for see in sees]
+        sights = [see(record) for see in sees]
         base = out or opened[0][0].path / (sights[0].picture if len(sights) == 1 else _beside(opened))
         base = base.with_suffix(".png") if base.suffix == ".html" else base  # the page stands beside it
         if len(records) > 1:

@@ -12,15 +12,15 @@ from attncli import console
 from attncli.commands.apply_labels import texts_of
 from attncli.commands.inspect_language import own_layers
 from attncli.commands.seeing import (
+    Looking,
     Record,
     See,
     Sight,
+    Worths,
     heads_told,
     pruning_told,
     short,
-    switch_off,
     with_worth,
-    worth_told,
 )
 from attncli.commands.trained import load_task
 from attncli.errors import DataError, Problem, RecipeError
@@ -34,19 +34,20 @@ from attncli.training.run import RunFolder
 _NOTE = "where the model looks; not, by itself, why it decides so"
 
 
-def see_with(run: RunFolder, loaded: Any) -> See:
+def see_with(run: RunFolder, loaded: Any, looking: Looking) -> See:
     """Looks at texts with a run that labels them: words shaded and, of encoders, every head."""
     if isinstance(loaded.recipe, AnswerRecipe):
         raise RecipeError(
             f"{run.path} answers questions; inspect shows runs that label texts or words",
             then=f"attn finetune {run.path} 'A question?' --context FILE --nbest 5",
         )
-    task, _ = load_task(run, loaded, data=False)
+    task, _ = load_task(run, loaded, data=looking.part is not None)
+    worths = Worths(task, run, looking)
     from attncli.reports.heads import head_figures
     from attncli.reports.inspection import Seen
     from attncli.tasks.explaining import explain
 
-    def see(one: Record, ablate: bool) -> Sight:
+    def see(one: Record) -> Sight:
         place, record = one
         pair = None
         if isinstance(loaded.recipe, TagRecipe):
@@ -63,9 +64,7 @@ def see_with(run: RunFolder, loaded: Any) -> See:
         shadings = _shadings(known)
         names = known.tokens.lines[0]
         layers = own_layers(known.maps, names) if known.maps else []
-        pruning = None
-        if ablate and known.heads:
-            pruning = switch_off(task.model, known.predict, known.heads)
+        pruning = worths(known.heads, known.predict)
         heads = with_worth(head_figures(layers[: len(known.maps)]), pruning)
         seen = Seen(
             str(run.path),
@@ -73,7 +72,7 @@ def see_with(run: RunFolder, loaded: Any) -> See:
             layers,
             heads,
             shadings,
-            [] if pruning is None else worth_told(pruning, layers, "a text" if known.whole else "a word"),
+            worths.told(pruning, layers, "a text" if known.whole else "a word"),
             figures=known.figures,
         )
         told: dict[str, Any] = {

@@ -5,25 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from attncli.commands.seeing import (
+    Looking,
     Record,
     See,
     Sight,
+    Worths,
     heads_told,
     pruning_told,
     short,
-    switch_off,
     with_worth,
-    worth_told,
 )
 from attncli.commands.trained import load_task
 from attncli.errors import DataError, Problem
 from attncli.training.run import RunFolder
 
 
-def see_with(run: RunFolder, loaded: Any) -> See:
+def see_with(run: RunFolder, loaded: Any, looking: Looking) -> See:
     """Looks at texts with a language model."""
-    import math
-
     import torch
 
     from attncli.attention import record as recording
@@ -33,9 +31,10 @@ def see_with(run: RunFolder, loaded: Any) -> See:
     from attncli.tasks.language_use import predictor, tokens_of
     from attncli.tasks.pruning import heads_of
 
-    task, _ = load_task(run, loaded, data=False)
+    task, _ = load_task(run, loaded, data=looking.part is not None)
+    worths = Worths(task, run, looking)
 
-    def see(record: Record, ablate: bool) -> Sight:
+    def see(record: Record) -> Sight:
         place, text = record[0], record[1]["text"]
         try:
             tokens, names = tokens_of(task, text)
@@ -45,21 +44,19 @@ def see_with(run: RunFolder, loaded: Any) -> See:
             task.model(tokens)
         maps = [(name, weights[0].float().cpu().numpy()) for name, weights in recorded.weights]
         layers = own_layers(maps, names)
-        predict = predictor(task, tokens)
-        pruning = switch_off(task.model, predict, heads_of(recorded.weights)) if ablate else None
+        pruning = worths(heads_of(recorded.weights), predictor(task, tokens))
         heads = with_worth(head_figures(layers[: len(maps)]), pruning)
         figures: dict[str, float] = {"tokens": len(names)}
-        if pruning is not None and pruning.loss is not None:
-            figures |= {
-                "loss, nats a token": pruning.loss,
-                "perplexity": math.exp(min(pruning.loss, 700.0)),
-                "heads that can be pruned": len(pruning.prunable),
-            }
+        if pruning is not None:
+            figures["heads that can be pruned"] = len(pruning.prunable)
+            if pruning.loss is not None:
+                name = "loss, nats a token" if looking.part is None else f"loss on {looking.part}"
+                figures[name] = pruning.loss
         seen = Seen(
             str(run.path),
             layers=layers,
             heads=heads,
-            worth=[] if pruning is None else worth_told(pruning, layers),
+            worth=worths.told(pruning, layers),
             figures=figures,
         )
         told = {"text": text, "tokens": names, "heads": heads_told(heads), **pruning_told(pruning, layers)}

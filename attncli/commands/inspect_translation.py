@@ -7,15 +7,15 @@ from typing import Any
 
 from attncli import console
 from attncli.commands.seeing import (
+    Looking,
     Record,
     See,
     Sight,
+    Worths,
     heads_told,
     pruning_told,
     short,
-    switch_off,
     with_worth,
-    worth_told,
 )
 from attncli.commands.trained import load_task
 from attncli.errors import DataError, Problem
@@ -24,17 +24,18 @@ from attncli.tasks.translator import one_map
 from attncli.training.run import RunFolder
 
 
-def see_with(run: RunFolder, loaded: Any) -> See:
+def see_with(run: RunFolder, loaded: Any, looking: Looking) -> See:
     """Translates texts by the run's search, and looks at how."""
     from attncli.reports.attention_map import draw_layers
     from attncli.reports.heads import head_figures
     from attncli.reports.inspection import Seen
     from attncli.tasks.pruning import heads_of
 
-    task, _ = load_task(run, loaded, data=False)
+    task, _ = load_task(run, loaded, data=looking.part is not None)
+    worths = Worths(task, run, looking)
     translator, tokenizer = task.translator(final=True), task.tokenizer
 
-    def see(record: Record, ablate: bool) -> Sight:
+    def see(record: Record) -> Sight:
         place, text = record[0], record[1]["text"]
         source = translator.encode([text])[0]
         try:
@@ -52,10 +53,8 @@ def see_with(run: RunFolder, loaded: Any) -> See:
         order = sorted(range(len(layers)), key=lambda at: layers[at].own)  # between the texts first
         layers = [layers[at] for at in order]
         weights = [recorded[at] for at in order]
-        pruning = None
-        if ablate:
-            predict = partial(translator.predict, source, best.tokens)
-            pruning = switch_off(translator.model, predict, heads_of(weights))
+        predict = partial(translator.predict, source, best.tokens)
+        pruning = worths(heads_of(weights), predict)
         heads = with_worth(head_figures(layers), pruning)
         cross = [layer.weights for layer in layers if not layer.own]
         chosen = one_map(cross)
@@ -65,7 +64,7 @@ def see_with(run: RunFolder, loaded: Any) -> See:
             [("translation", best.text), ("score", f"{best.score:.3f}")],
             layers,
             heads,
-            worth=[] if pruning is None else worth_told(pruning, layers),
+            worth=worths.told(pruning, layers),
             figures={"tokens of the text": len(read), "tokens of the translation": len(written)}
             | {"score (log-probability, with the length penalty)": best.score},
             opens=max(0, len(cross) - 2),

@@ -98,7 +98,7 @@ class BenchAttentionEvaluate(BenchEvaluate):
     peers: bool = True
     """Time flex attention, and whole layers with projections beside ours: PyTorch's, and those of
     x-transformers and Keras where they are installed."""
-    seconds: float = Field(10.0, gt=0)
+    seconds: float = Field(5.0, gt=0)
     """Time for one shape, all cases together: where the rounds would take longer there are fewer, three at
     least; where they take less and times scatter there are more."""
 

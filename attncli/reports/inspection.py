@@ -120,9 +120,9 @@ def said(head: HeadFigures, layers: Sequence[Layer]) -> str:
     if head.span is not None:
         parts.append(f"span {head.span:.1f} tokens")
     if head.change is not None:
-        parts.append(f"without it the output moves by {head.change:.3g}")
+        parts.append(f"change without it {head.change:.3g}")
     if head.loss is not None:
-        parts.append(f"the loss by {head.loss:+.3g}")
+        parts.append(f"loss without it {head.loss:+.3g}")
     return f"{layers[head.layer].name}, head {head.head + 1}: {', '.join(parts)}."
 
 

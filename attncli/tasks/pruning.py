@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from attncli.attention import Head, without_heads
 
 ALLOWED = 0.02
-"""Nats by which the output may move for heads to count as prunable together: 2 % of perplexity."""
+"""Nats by which output or loss may move for heads to count as prunable together: 2 % of perplexity."""
 _STEPS = 16
 """Numbers of heads that are switched off together, at most."""
 
@@ -56,12 +56,23 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What a model costs on data that has answers."""
+
+    loss: float
+
+    def moved(self, other: Measured) -> float:
+        """By how much the loss of ``other`` is higher."""
+        return other.loss - self.loss
+
+
+@dataclass(frozen=True)
 class Worth:
     """One head."""
 
     head: Head
     change: float
-    """How far the output moves without it: nats, or units of the number."""
+    """How far the output moves without it: nats, or units of the number; of data the rise of the loss."""
     loss: float | None
     """By how much the loss of the true labels rises without it, nats; below 0 where it falls."""
 
@@ -80,7 +91,7 @@ class Pruning:
     """Of the whole model, nats."""
 
 
-Predict = Callable[[], Prediction]
+Predict = Callable[[], Prediction | Measured]
 
 
 @torch.inference_mode()
@@ -106,7 +117,8 @@ def prune(
     worth = []
     for head in heads:
         found = without([head])
-        loss = None if whole.loss is None else found.loss - whole.loss
+        known = isinstance(whole, Prediction) and whole.loss is not None
+        loss = found.loss - whole.loss if known else None
         worth.append(Worth(head, whole.moved(found), loss))
     order = [one.head for one in sorted(worth, key=lambda one: one.change)]
     together = [(count, whole.moved(without(order[:count]))) for count in _counts(len(order))]

@@ -247,6 +247,13 @@ def test_inspect_says_what_each_head_is_worth(attn, bert, gpt):
         assert quick["heads"][0]["change"] is None
         assert "prunable" not in quick
     assert attn("inspect", gpt, "cat", "--json").code == 0  # nothing follows, so there is no loss
+    (found,) = attn("inspect", bert, "the cat", "--split", "validation", "--json").json["inputs"]
+    loss = attn("evaluate", bert, "--json").json["metrics"]["loss"]
+    assert found["loss"] == pytest.approx(loss, rel=1e-4)
+    assert "the validation part" in attn("inspect", bert, "the cat", "--split", "validation").out
+    ran = attn("inspect", bert, "the cat", "--split", "validation", "--quick")
+    assert ran.code == 2
+    assert "give one" in ran.err
 
 
 def test_inspect_sets_two_runs_side_by_side(attn, bert, gpt, tmp_path):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from attncli.attention import Attention, Head, record
-from attncli.tasks.pruning import ALLOWED, Prediction, heads_of, prune, runs_of
+from attncli.tasks.pruning import ALLOWED, Measured, Prediction, heads_of, prune, runs_of
 
 
 def test_predictions_and_how_far_they_move():
@@ -64,6 +64,19 @@ def test_heads_that_say_nothing_can_be_pruned():
         loss = nn.functional.cross_entropy(model(x)[0], labels).item()
     assert found.loss == pytest.approx(loss, rel=1e-5)
     assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_heads_are_worth_what_the_loss_rises_by():
+    model, x, labels = Model().eval(), torch.randn(1, 6, 8), torch.arange(6) % 5
+
+    def loss():
+        return Measured(float(nn.functional.cross_entropy(model(x)[0], labels)))
+
+    found = prune(model, loss, [Head("layers.0", 0), Head("layers.0", 1)])
+    assert found.worth[1].change == pytest.approx(0, abs=1e-6)
+    assert found.worth[1].loss is None
+    with torch.no_grad():
+        assert found.loss == pytest.approx(loss().loss)
 
 
 def test_many_heads_go_together_in_steps():
