@@ -68,7 +68,7 @@ def watch(task: VideoTask, path: Path) -> Watched:
     if wrong:
         raise DataError(Problem(wrong[0], str(path)))
     logits, _ = task._logits(examples)
-    rows, output, name = predicted(task, torch.from_numpy(logits))
+    rows, output, name, _ = predicted(task, torch.from_numpy(logits))
     clip, config = task.recipe.clip, task.model.config
     places = task.evaluation_batches(examples).examples
     assert isinstance(places, ClipRows)
