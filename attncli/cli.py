@@ -411,13 +411,27 @@ def resume(run: Run, settings: Settings = None, require: Require = None, json: J
 def inspect(
     run: Run,
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT", help="Texts, files, folders of images, or -.")
+        list[str],
+        typer.Argument(
+            metavar="[RUN] INPUT...", help="A second run beside it; texts, files, folders of images, or -."
+        ),
     ],
     out: Out = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Leave out what each head is worth: a pass of the model a head.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Draw the attention maps of a run for an input."""
-    _function("inspect")(run, inputs, out=out)
+    """Draw the attention maps of a run for an input.
+
+    A picture, and a page for the browser that shows every head: where it looks, its entropy and span, and
+    how much the model changes without it. With a second run both stand side by side.
+
+    attn inspect runs/bert-1 'A function is an object.'
+
+    attn inspect runs/bert-1 runs/bert-2 'A function is an object.'
+    """
+    _function("inspect")(run, inputs, out=out, quick=quick)
 
 
 @app.command()
@@ -446,7 +460,7 @@ def bench(
     settings: Settings = None,
     out: Out = None,
     picture: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="attention: draw time and memory over the length.")
+        Path | None, typer.Option(metavar="FILE", help="attention, quality: draw it (.png, .svg, .pdf).")
     ] = None,
     compare: Annotated[
         Path | None,

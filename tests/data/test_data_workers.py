@@ -154,7 +154,8 @@ def test_examples_that_cannot_be_sent_leave_no_process(monkeypatch):
 
 
 _START = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 sys.path.insert(0, {folder!r})
 from worker_examples import Drawn
 """

@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from attncli.attention import record
 from attncli.errors import RecipeError
-from attncli.models.vision.video import DividedBlock, VideoModel
+from attncli.models.vision.video import VideoModel
 from attncli.models.vision.video_config import resolve_video, video_config
+from attncli.models.vision.video_encoders import DividedBlock
 from attncli.recipe.loading import load_recipe
 
 KINDS = ("joint", "factorised", "divided", "pooled", "frame")

@@ -36,6 +36,7 @@ class LSH(ScaledDot):
         buckets: int | None = None, rounds: int = 2, length: int = 512,
     ) -> None:  # fmt: skip
         super().__init__(heads=heads, kv_heads=kv_heads, head_dim=head_dim)
+        self.length = length
         buckets = max(16, length // 64 * 2) if buckets is None else buckets
         if buckets < 2 or buckets % 2 or rounds < 1:
             raise RecipeError(
