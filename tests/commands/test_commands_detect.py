@@ -238,6 +238,10 @@ def test_options_that_mean_nothing_and_names_that_are_none(attn, trained):
         found = attn(*arguments)
         assert found.code == 2, arguments
         assert said in found.err, arguments
+    assert "which no other library loads" in attn("export", run).err
+    wrong = attn("resume", run, "image.size=96")
+    assert wrong.code == 2
+    assert "a run keeps this setting" in wrong.err
     wrong = attn("classify", run, "x.png")
     assert wrong.code == 4
     assert "is a run of attn detect" in wrong.err
