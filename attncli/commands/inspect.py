@@ -41,6 +41,9 @@ def main(
     if pictured and len(runs) > 1:
         what = f"{pictured[0].path} sees pictures; two runs are shown side by side where they read text"
         raise RecipeError(what, then=f"attn inspect {pictured[0].path} {inputs[0]}")
+    if pictured and given:
+        what = f"{given[0]} is of runs that read text; {pictured[0].path} sees pictures"
+        raise RecipeError(what, then=f"attn inspect {pictured[0].path} {inputs[0]}")
     if pictured:
         modules[0].inspect(*opened[0], inputs, out)
         return
