@@ -45,7 +45,7 @@ def coco_rows(found: Found, number: int, classes: Classes) -> list[dict[str, Any
 def write_results(
     folder: Path, examples: BoxSet, found: list[Found], scores: Scores, classes: Classes
 ) -> None:
-    """``NAME.json`` in COCO's format, ``NAME-pictures.json``, its files, and ``NAME-classes.json``, scores."""
+    """``NAME.json`` in COCO's format, ``NAME-pictures.json``, files, and ``NAME-classes.json``, scores."""
     folder.mkdir(exist_ok=True)
 
     def write(name: str, values: Any, **layout: Any) -> None:
