@@ -46,6 +46,7 @@ def apply(
     least = loaded.recipe.evaluate.threshold if threshold is None else threshold
     loaded.recipe.evaluate.least = min(loaded.recipe.evaluate.least, least)
     from attncli.reports.detection import draw_boxes
+    from attncli.tasks.detect_results import coco_rows
     from attncli.training import measuring
 
     task, device = load_task(run, loaded, data=False)
@@ -73,7 +74,7 @@ def apply(
                     draw_boxes(image, one, task.classes.names).save(target)
                     told["drawn"] = str(target)
                 found_all.append(told)
-                rows += task.rows(one, number)
+                rows += coco_rows(one, number, task.classes)
                 counts.update(row["class"] for row in told["detections"])
                 if not console.json_mode():
                     _show(told, many)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,18 +21,18 @@ from attncli.data.boxes.scenes import BoxSet, BoxSets
 from attncli.data.images.reading import Pixels
 from attncli.data.order import EpochBatches
 from attncli.data.rows import batches_an_epoch
-from attncli.metrics.detection import Found, Scores, Truth, coco_scores, corners_to_sides
-from attncli.models.vision.detection.detections import Detections, Objects
+from attncli.metrics.detection import Found, Scores, Truth, coco_scores
+from attncli.models.vision.detection.detections import Objects
 from attncli.models.vision.detection.detr import Detr
 from attncli.models.vision.detection.faster_rcnn import FasterRcnn
 from attncli.models.vision.detection.resnet import load_backbone
 from attncli.recipe.detect import DetrRecipe, FasterRcnnRecipe
 from attncli.recipe.text import LabelTrain
+from attncli.tasks.detect_results import found_of, unscaled, write_results
 from attncli.tasks.labelled import trainable
 from attncli.tasks.watch import Watch
 from attncli.training.task import Batch, Goal, Shard, Task
 
-_PLACES = 3  # digits of coordinates that processes send each other and files keep
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -158,12 +157,12 @@ class DetectTask(Task):
     def finals(self, run: Path) -> dict[str, float]:
         """Metrics of the test sets; detections go into the run folder as COCO's results."""
         if self.measured is not None:
-            self.write_results(run, self.measured)
+            self._write(run, self.measured)
             return {}
         found: dict[str, float] = {}
         for examples in self.sets.tests or [self.sets.validation]:
             metrics = self._measure(examples, what=f"measuring {examples.name}")
-            self.write_results(run, examples)
+            self._write(run, examples)
             if self.sets.tests:
                 found |= {f"{examples.name}.{name}": value for name, value in metrics.items()}
         return found
@@ -177,7 +176,7 @@ class DetectTask(Task):
         if shard is not None:
             rows = shard.gather(rows)
         order = {row[0]: row[1:] for row in rows}
-        found_all = [_found(*order[at]) for at in range(len(examples))]
+        found_all = [found_of(*order[at]) for at in range(len(examples))]
         truths = [
             Truth(*parts)
             for parts in zip(examples.truth, examples.labels, examples.ignored, examples.areas, strict=True)
@@ -226,33 +225,10 @@ class DetectTask(Task):
         for note in notes:
             console.warn(note)
 
-    def write_results(self, run: Path, examples: BoxSet) -> None:
-        """Detections of a set that was measured, as COCO's results, and its scores by class."""
-        folder = run / "predictions"
-        folder.mkdir(exist_ok=True)
+    def _write(self, run: Path, examples: BoxSet) -> None:
         _, found = self.outcomes[examples.name]
-        rows = [
-            row for number, one in zip(examples.numbers, found, strict=True) for row in self.rows(one, number)
-        ]
-        (folder / f"{examples.name}.json").write_text(json.dumps(rows) + "\n", encoding="utf-8")
         scores = self.scores[examples.name]
-        told = {"metrics": scores.metrics, "classes": scores.classes}
-        text = json.dumps(told, indent=2, ensure_ascii=False)
-        (folder / f"{examples.name}-classes.json").write_text(text + "\n", encoding="utf-8")
-
-    def rows(self, found: Found, number: int) -> list[dict[str, Any]]:
-        """Detections as COCO writes results."""
-        return [
-            {
-                "image_id": number,
-                "category_id": self.classes.numbers[int(label)],
-                "bbox": [round(float(side), _PLACES) for side in box],
-                "score": float(score),
-            }
-            for box, score, label in zip(
-                corners_to_sides(found.boxes), found.scores, found.labels, strict=True
-            )
-        ]
+        write_results(run / "predictions", examples, found, scores, self.classes)
 
     # What is said about it
 
@@ -316,15 +292,3 @@ class DetectTask(Task):
 def build_detector(recipe: FasterRcnnRecipe | DetrRecipe, classes: int) -> Any:
     """The model of a recipe."""
     return (Detr if isinstance(recipe, DetrRecipe) else FasterRcnn)(recipe.model, classes)  # type: ignore[arg-type]
-
-
-def unscaled(found: Detections, scale: float) -> Found:
-    """From the frame's pixels to the picture's own."""
-    boxes = (found.boxes.double() / scale).cpu().numpy().round(_PLACES)
-    return Found(boxes, found.scores.double().cpu().numpy(), found.labels.cpu().numpy())
-
-
-def _found(boxes: Any, scores: Any, labels: Any) -> Found:
-    return Found(
-        np.array(boxes, np.float64).reshape(-1, 4), np.array(scores, np.float64), np.array(labels, np.int64)
-    )

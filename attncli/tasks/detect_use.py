@@ -20,7 +20,8 @@ from attncli.models.vision.detection.detections import Detections
 from attncli.models.vision.detection.detr import Detr
 from attncli.ops.boxes import cornered
 from attncli.recipe.detect import DetectEvaluate
-from attncli.tasks.detect import DetectTask, unscaled
+from attncli.tasks.detect import DetectTask
+from attncli.tasks.detect_results import unscaled
 
 _SHOWN = 8
 """Detections whose links and points are drawn, the surest."""

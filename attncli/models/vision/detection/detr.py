@@ -133,7 +133,7 @@ class Detr(nn.Module):
         batch, queries = len(logits), min(self.section.queries, logits.shape[1])
         best = logits.detach().amax(-1).topk(queries, 1).indices
         reference = boxes.detach().gather(1, best.unsqueeze(-1).expand(-1, -1, 4))
-        x = self.query.weight[:queries].expand(batch, -1, -1)
+        x = self.query(torch.arange(queries, device=logits.device)).expand(batch, -1, -1)
         made, mask = None, None
         if objects is not None and self.section.denoising and objects[0].shape[1]:
             made = noised(*objects, self.section.denoising, self.classes, queries)
