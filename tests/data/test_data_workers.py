@@ -200,9 +200,11 @@ def test_no_orphans_when_the_parent_just_ends_and_ctrl_c_is_the_parents():
     assert gone(workers)
     assert process.stderr.read() == b""
     process, workers = program(
-        "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    [stream.next([0], 1) for _ in range(20)]\n"
+        "try:\n    print('asleep', flush=True)\n    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    [stream.next([0], 1) for _ in range(20)]\n"
         "    print('saved', flush=True)"
     )
+    assert process.stdout.readline() == b"asleep\n"
     os.kill(process.pid, signal.SIGINT)
     assert process.stdout.readline() == b"saved\n"
     assert process.wait(20) == 0
