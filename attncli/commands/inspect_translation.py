@@ -77,14 +77,16 @@ def see_with(run: RunFolder, loaded: Any, looking: Looking) -> See:
             "heads": heads_told(heads),
             **pruning_told(pruning, layers),
         }
+        whole = f"{text} → {best.text}"
+        every = {"heads": lambda path: draw_layers(layers, path, title=whole)} if len(heads) > 1 else {}
         return Sight(
-            f"{text} → {best.text}",
+            whole,
             seen,
             told,
             lambda path: draw_alignment(chosen, written, read, path, title=best.text),
             lambda: _show(text, best.text, links),
             "alignment.png",
-            {"heads": lambda path: draw_layers(layers, path, title=f"{text} → {best.text}")},
+            every,
         )
 
     return see

@@ -242,7 +242,7 @@ def test_inspect_says_what_each_head_is_worth(attn, bert, gpt):
         assert found["loss"] > 0
         ran = attn("inspect", run, "the cat sees a bird")
         assert "change without it" in ran.out
-        assert "pruned here" in ran.out
+        assert "pruned for this input" in ran.out
         (quick,) = attn("inspect", run, "the cat sees a bird", "--quick", "--json").json["inputs"]
         assert quick["heads"][0]["change"] is None
         assert "prunable" not in quick

@@ -192,7 +192,7 @@ def test_inspect_draws_the_alignment(attn, run, tmp_path):
     (found,) = ran.json["inputs"]
     assert all(head["change"] >= 0 for head in found["heads"])
     assert any(head["span"] is None for head in found["heads"])  # there is no distance between two texts
-    assert (tmp_path / "maps" / "a-heads.png").stat().st_size > 1000
+    assert (tmp_path / "maps" / "a-heads.png").exists() == (len(found["heads"]) > 1)
     both = attn("inspect", run, run, "the cat runs", "--json").json["inputs"][0]
     assert [told["translation"] for told in both["runs"]] == [found["translation"]] * 2
 
