@@ -69,6 +69,12 @@ class UNet(nn.Module):
         for output in self.outputs:
             nn.init.normal_(output.weight, std=0.1)
             nn.init.zeros_(output.bias)
+            output.muon = False  # an output layer, which AdamW trains, as it does what sees pixels and gates
+        for unit in (self.down[0].units[0], *self.inputs):
+            unit.convolution.muon = False
+        for block in self.up:
+            if block.gate is not None:
+                block.gate.score.muon = False
         self.to(memory_format=torch.channels_last)
 
     @property
