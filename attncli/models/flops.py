@@ -119,6 +119,7 @@ def image_flops(config: VitConfig | SwinConfig) -> Flops:
         made, before, (rows, columns) = 0, config.channels, config.image
         for after, down, across in zip(cut.widths, cut.sizes(rows), cut.sizes(columns), strict=True):
             made += 2 * cut.convolved(rows) * cut.convolved(columns) * before * after * cut.kernel**2
+            made += 4 * cut.blocks * down * across * after**2 * cut.kernel**2
             rows, columns, before = down, across, after
     return replace(found, tokens=made)
 

@@ -103,6 +103,7 @@ def test_a_class_token_alone_goes_through_the_last_layer():
 SETTINGS = [
     {},
     {"tokenizer": "convolution", "convolutions": 2, "convolution_width": 4, "pooling": "attention"},
+    {"tokenizer": "convolution", "convolution_norm": "group", "convolution_blocks": 2, "pooling": "mean"},
     {"pooling": "mean", "registers": 2, "activation": "swiglu", "attention": {"kv_heads": 1}},
 ]
 

@@ -48,6 +48,8 @@ class Tokens:
     pool: int = 3
     groups: int = 0
     """Of channels that are normalised after each convolution; 0 normalises nothing."""
+    blocks: int = 0
+    """Residual blocks behind each convolution."""
 
     def grid(self, image: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the tokens of an image."""
@@ -199,7 +201,8 @@ def _tokens(section: ImageModel, image: tuple[int, int], width: int) -> Tokens:
     if section.tokenizer == "patch":
         return Tokens(patch=(section.patch, section.patch))
     shape = {"kernel": section.kernel, "stride": section.stride, "pool": section.pool}
-    shape["groups"] = _GROUPS if section.convolution_norm == "group" else 0
+    shape |= {"groups": _GROUPS if section.convolution_norm == "group" else 0}
+    shape |= {"blocks": section.convolution_blocks}
     found = Tokens()
     for count in range(1, (section.convolutions or 8) + 1):
         widths = (section.convolution_width,) * (count - 1) + (width,)
