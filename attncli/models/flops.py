@@ -128,10 +128,17 @@ def _swin(config: SwinConfig) -> Flops:
     """Windows are counted whole, with what a grid is padded by; merging counts as projections."""
     projections = attention = feed_forward = 0
     kinds = 3 if config.activation in _GATED else 2
-    for depth, width, (rows, columns) in zip(config.depths, config.widths, config.grids, strict=True):
+    for stage, (depth, width, (rows, columns)) in enumerate(
+        zip(config.depths, config.widths, config.grids, strict=True)
+    ):
         side = config.window
         cells, seen = rows * columns, -(-rows // side) * -(-columns // side) * side**2
-        projections += depth * 8 * seen * width**2
+        shared = width * (config.kv_heads or config.heads) // config.heads  # features of keys, and of values
+        if config.kv_latent is None:
+            pair = 2 * width * shared
+        else:
+            pair = (config.kv_latent << stage) * (width + 2 * shared)
+        projections += depth * 2 * seen * (2 * width**2 + pair)
         attention += depth * 4 * seen * side**2 * width
         feed_forward += depth * 2 * cells * width * round(config.ratio * width) * kinds
     for width, (rows, columns) in zip(config.widths, config.grids[1:], strict=False):
@@ -187,7 +194,7 @@ def _keys_and_values(config: TransformerConfig, *, cross: bool = False) -> int:
     heads = config.kv_heads or config.heads
     if config.kv_latent is None:
         return config.width * 2 * heads * config.head_dim
-    turned = config.head_dim // 4 * 2 if config.position.startswith("rotary") and not cross else 0
+    turned = config.turned_dim if config.position.startswith("rotary") and not cross else 0
     down = config.width * (config.kv_latent + turned)
     return down + config.kv_latent * heads * (2 * config.head_dim - turned)
 

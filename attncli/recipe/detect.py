@@ -175,6 +175,11 @@ class PlaceFree(AttentionSection):
     heads: int | None = Field(8, ge=1)
     """Heads."""
 
+    def cross_checks(self) -> list[Rule]:
+        """Keys have codes of their own, which no latent could hold."""
+        why = "keys meet codes of their places here, which a latent does not hold"
+        return super().cross_checks() + ([(("kv_latent",), why)] if self.kv_latent else [])
+
 
 class FasterRcnnModel(Section):
     """``model`` of two-stage detection."""

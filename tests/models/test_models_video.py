@@ -240,6 +240,7 @@ def test_other_mechanisms_and_fewer_heads_of_keys():
     x = clips()
     for settings in (
         ["model.attention.kv_heads=1"],
+        ["model.attention.kv_latent=6", "model.attention.position=rotary"],
         ["model.attention.mechanism=topk", "model.attention.topk=2"],
     ):
         for kind in ("factorised", "divided"):

@@ -42,7 +42,7 @@ class LSH(ScaledDot):
             raise RecipeError(
                 f"mechanism lsh needs an even number of buckets and a round, not {buckets} and {rounds}"
             )
-        self.buckets, self.rounds = buckets, rounds
+        self.buckets, self.rounds, self.length = buckets, rounds, length
         source = torch.Generator().manual_seed(20_200_113)
         rotations = torch.randn(rounds, head_dim, buckets // 2, generator=source)
         self.register_buffer("rotations", rotations, persistent=False)

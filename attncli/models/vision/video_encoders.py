@@ -145,6 +145,7 @@ def _attention(config: TransformerConfig, position: nn.Module | None) -> Attenti
         config.width,
         heads=config.heads,
         kv_heads=config.kv_heads,
+        kv_latent=config.kv_latent,
         mechanism=config.mechanism,
         position=position,
         bias=config.bias,

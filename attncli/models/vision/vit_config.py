@@ -165,6 +165,7 @@ def resolve_vit(section: ImageModel, *, image: tuple[int, int], channels: int, l
         intermediate=section.intermediate or max(1, round(size.intermediate * width / size.width)),
         heads=attention.heads or size.heads,
         kv_heads=attention.kv_heads,
+        kv_latent=attention.kv_latent,
         mechanism=attention.mechanism,
         mechanism_options=attention.options(),
         position=attention.position,
@@ -235,9 +236,11 @@ def _grid_wrong(encoder: TransformerConfig) -> list[Problem]:
     if encoder.width % encoder.heads:
         return []  # told already
     found = []
-    if encoder.position == "rotary_2d" and (encoder.head_dim % 2 or encoder.head_dim < 4):
-        wide = encoder.head_dim
-        what = f"model.attention.position=rotary_2d needs heads of an even width from 4 on, not {wide}"
+    if encoder.position == "rotary_2d" and (encoder.turned_dim % 2 or encoder.turned_dim < 4):
+        least = "from 4 on" if encoder.kv_latent is None else "from 8 on beside a latent"
+        what = (
+            f"model.attention.position=rotary_2d needs heads of an even width {least}, not {encoder.head_dim}"
+        )
         found.append(Problem(what, hint="change model.width or model.attention.heads"))
     return found
 
