@@ -276,10 +276,10 @@ def classify(
         int | None, typer.Option(metavar="N", min=1, help="Run: so many labels, the best first.")
     ] = None,
 ) -> None:
-    """Train a classifier of texts or images, or label with a finished run.
+    """Train a classifier of texts, images or video, or label with a finished run.
 
-    With a recipe: learn from labelled data. With a run folder, of attn finetune too: label texts, images or
-    folders of them.
+    With a recipe: learn from labelled data. With a run folder, of attn finetune too: label texts, images,
+    video clips or folders of them.
 
     attn classify han --data FOLDER
 
@@ -288,6 +288,8 @@ def classify(
     attn classify vit --data FOLDER
 
     attn classify runs/vit-1 IMAGE
+
+    attn classify video --data FOLDER
     """
     _function("classify")(
         first,
@@ -412,9 +414,7 @@ def inspect(
     run: Run,
     inputs: Annotated[
         list[str],
-        typer.Argument(
-            metavar="[RUN] INPUT...", help="A second run beside it; texts, files, folders of images, or -."
-        ),
+        typer.Argument(metavar="[RUN] INPUT...", help="A second run beside it; texts, files, folders, or -."),
     ],
     out: Out = None,
     quick: Annotated[
