@@ -295,7 +295,7 @@ def test_corrupt_pictures_are_named_before_training(tmp_path):
     sets = keep_pictures(prepare_boxes(section), section, (32, 32), 1.5)
     assert sets.train.names == ["p1.png"]
     assert sets.train.pictures.read(0).shape == (30, 40, 3)
-    assert any("1 train pictures cannot be decoded" in note for note in sets.notes)
+    assert any("cannot be decoded and were left out" in note for note in sets.notes)
     (root / "JPEGImages" / "p0.png").write_bytes(b"nothing")
     assert "is no picture" in faults_of(root)
 
