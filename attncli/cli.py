@@ -279,8 +279,8 @@ def classify(
 ) -> None:
     """Train a classifier, or label with a finished run.
 
-    With a recipe: learn from labelled data. With a run folder, of attn finetune too: label texts, images or
-    folders of them.
+    With a recipe: learn from labelled data. With a run folder, of attn finetune too: label texts, images,
+    video clips or folders of them.
 
     attn classify han --data FOLDER
 
