@@ -72,7 +72,11 @@ def cases(args):
     for precision in ("float32", "bf16"):
         for attention in ("sdpa", "eager"):
             found[f"transformers {precision} {attention}"] = (Transformers(args, attention), precision, False)
-        model = timm_vit(args)
+        try:
+            model = timm_vit(args)
+        except ImportError as error:  # it needs torchvision
+            print(f"without timm: {error}", flush=True)
+            continue
         found[f"timm {precision} sdpa"] = (model, precision, False)
         if precision == "bf16":
             found[f"timm {precision} sdpa channels last"] = (timm_vit(args), precision, True)
