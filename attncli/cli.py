@@ -242,9 +242,10 @@ def finetune(
         int | None, typer.Option(metavar="N", min=1, help="Run: so many labels or answers, the best first.")
     ] = None,
 ) -> None:
-    """Fine-tune a pre-trained model to classify texts or images, to tag, to answer.
+    """Fine-tune a pre-trained model.
 
-    With a recipe: learn from labelled data. With a run folder: label texts or files.
+    With a recipe: learn to classify texts or images, to tag, to answer. With a run folder: label texts or
+    files.
 
     attn finetune classify --from runs/bert-1 --data FOLDER
 
@@ -276,10 +277,10 @@ def classify(
         int | None, typer.Option(metavar="N", min=1, help="Run: so many labels, the best first.")
     ] = None,
 ) -> None:
-    """Train a classifier of texts or images, or label with a finished run.
+    """Train a classifier, or label with a finished run.
 
-    With a recipe: learn from labelled data. With a run folder, of attn finetune too: label texts, images or
-    folders of them.
+    With a recipe: learn from labelled data. With a run folder, of attn finetune too: label texts, images,
+    video clips or folders of them.
 
     attn classify han --data FOLDER
 
@@ -297,6 +298,53 @@ def classify(
         dry_run=dry_run,
         require=require or [],
         nbest=nbest,
+    )
+
+
+@app.command()
+def detect(
+    first: _First = None,
+    args: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE|PICTURE",
+            help="Settings for a recipe; pictures, folders or - for a run.",
+            autocompletion=_complete_setting,
+        ),
+    ] = None,
+    data: Data = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run folder; of a run, where pictures go.")
+    ] = None,
+    dry_run: _DryRun = False,
+    require: Require = None,
+    json: Json = False,
+    threshold: Annotated[
+        float | None,
+        typer.Option(metavar="S", min=0, max=1, help="Run: detections with this score and more."),
+    ] = None,
+    pictures: Annotated[
+        bool | None, typer.Option("--pictures/--no-pictures", help="Run: whether boxes are drawn.")
+    ] = None,
+) -> None:
+    """Train a detector, or detect with a finished run.
+
+    With a recipe: learn from pictures with boxes. With a run folder: pictures with boxes drawn, and COCO's
+    results.
+
+    attn detect faster_rcnn --data FOLDER
+
+    attn detect runs/faster_rcnn-1 street.jpg
+    """
+    _function("detect")(
+        first,
+        args or [],
+        data=data,
+        out=out,
+        dry_run=dry_run,
+        require=require or [],
+        threshold=threshold,
+        pictures=pictures,
     )
 
 
@@ -323,7 +371,7 @@ def segment(
         bool, typer.Option("--flip", help="Run: average over each picture and its mirror image.")
     ] = False,
 ) -> None:
-    """Train a segmenter, or give pixels their classes.
+    """Train a segmenter, or segment with a finished run.
 
     With a recipe: learn from pictures with masks. With a run folder: write a mask and an overlay of each
     picture.
@@ -364,13 +412,34 @@ def resume(run: Run, settings: Settings = None, require: Require = None, json: J
 def inspect(
     run: Run,
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT", help="Texts, files, folders of images, or -.")
+        list[str],
+        typer.Argument(
+            metavar="[RUN] INPUT...", help="A second run beside it; texts, files, folders of images, or -."
+        ),
     ],
     out: Out = None,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="SPLIT", help="Measure what heads are worth on this part of the run's data."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="DATA", help="Measure it on other data; default is the input.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Leave out what heads are worth: a pass of the model a head.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Draw the attention maps of a run for an input."""
-    _function("inspect")(run, inputs, out=out)
+    """Draw the attention maps of a run for an input.
+
+    A picture, and a page for the browser that shows every head: where it looks, its entropy and span, and
+    how much the model changes without it. With a second run both stand side by side.
+
+    attn inspect runs/bert-1 'A function is an object.'
+
+    attn inspect runs/bert-1 runs/bert-2 'A function is an object.'
+    """
+    _function("inspect")(run, inputs, out=out, split=split, data=data, quick=quick)
 
 
 @app.command()
@@ -399,7 +468,7 @@ def bench(
     settings: Settings = None,
     out: Out = None,
     picture: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="attention: draw time and memory over the length.")
+        Path | None, typer.Option(metavar="FILE", help="attention, quality: draw it (.png, .svg, .pdf).")
     ] = None,
     compare: Annotated[
         Path | None,

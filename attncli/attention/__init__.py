@@ -13,6 +13,7 @@ A map of the room::
     cache.py         KeyValueCache: keys and values of the tokens so far
     images/          attention of pictures, a file each: gates of channels and places, axial, shifted windows
     recording.py     record: the weights of every attention in a forward pass
+    heads.py         without_heads: a forward pass with some heads switched off
 
 To add a mechanism: a file in mechanisms/, a line in table.py. If its weights are a softmax of products, it
 only prepares queries and keys, and every backend computes it. The tests go over the table by themselves.
@@ -21,6 +22,7 @@ only prepares queries and keys, and every backend computes it. The tests go over
 from attncli.attention.backends.choice import choices, restore_choices, use_choices
 from attncli.attention.cache import KeyValueCache
 from attncli.attention.functional import attend, explain_choice
+from attncli.attention.heads import Head, without_heads
 from attncli.attention.masks import Causal, Dense, Documents, Mask, Padding, Window
 from attncli.attention.module import Attention, new_caches
 from attncli.attention.positions import POSITIONS, Bias, Position, build_position
@@ -35,6 +37,7 @@ __all__ = [
     "Causal",
     "Dense",
     "Documents",
+    "Head",
     "KeyValueCache",
     "Mask",
     "Padding",
@@ -50,4 +53,5 @@ __all__ = [
     "record",
     "restore_choices",
     "use_choices",
+    "without_heads",
 ]

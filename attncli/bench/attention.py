@@ -10,24 +10,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from attncli.attention import MECHANISMS, Causal, attend, build_mechanism, explain_choice
-from attncli.attention.layouts import LAYOUTS
+from attncli.attention import Causal, explain_choice
 from attncli.attention.mechanisms.base import Mechanism
-from attncli.attention.table import options_of
-from attncli.bench.layouts import build_layers, held, one_step, whole
+from attncli.bench.cases import FLEX, TYPES, Case, Cases, Shape, direct, plain
+from attncli.bench.layouts import held
 from attncli.bench.memory import peak_memory
 from attncli.bench.rates import matmul_rate
 from attncli.bench.timing import clock, interleave
 from attncli.recipe.bench import BenchAttentionRecipe
 
-_LARGEST = 2**31
-"""Bytes of scores above which what forms them at once is left out."""
+_ERROR = 0.02
+"""Standard error of a time, as a share, above which a shape is measured for longer."""
 _ERROR_LENGTH = 4096
 """Longest sequence for which the exact result is computed in float64."""
-TYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 _KERNELS = {  # PyTorch counts those of GPUs alone
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
         lambda q, k, v, *rest, out_shape=None, **more: sdpa_flop_count(q, k, v)
@@ -36,7 +33,6 @@ _KERNELS = {  # PyTorch counts those of GPUs alone
         lambda grad, q, k, v, *rest, out_shape=None, **more: sdpa_backward_flop_count(grad, q, k, v)
     ),
 }
-PLAIN, KERNEL = "plain formula", "scaled_dot_product_attention"
 
 
 @dataclass(frozen=True)
@@ -53,8 +49,11 @@ class Row:
     """Distance between the quartiles of the rounds as a share of the median."""
     peak_mib: float
     ratio: float
-    """Time over the faster of the plain formula and the fused kernel called directly, by lower quartiles:
-    what else runs on a machine only ever adds."""
+    """Time over the faster of the plain formula and the fused kernel called directly, of whole layers over
+    torch.nn.MultiheadAttention; by lower quartiles, as what else runs on a machine only ever adds."""
+    ratio_error: float | None = None
+    """Standard error of the ratio, as a share of it."""
+    rounds: int | None = None
     gigaflop: float | None = None
     """Operations of matrix products, counted while it ran; None where the kernel is not counted."""
     share: float | None = None
@@ -63,72 +62,22 @@ class Row:
     """Distance from softmax attention in float64, over its size; None for long sequences."""
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What one call is given."""
-
-    precision: str
-    direction: str
-    length: int
-    batch: int
-    heads: int
-    head_width: int
-    causal: bool
-
-    @property
-    def scores(self) -> int:
-        """Bytes of all scores in float32."""
-        return 4 * self.batch * self.heads * self.length**2
-
-
-def plain(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
-    """Softmax attention as its formula reads; all [B, H, T, D]."""
-    scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5  # [B, H, T, T]
-    if causal:
-        hidden = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).triu(1)
-        scores = scores.masked_fill(hidden, -math.inf)
-    return scores.softmax(-1) @ v
-
-
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
 class Bench:
-    """The cases of a recipe: mechanisms of the core, and what one could have called instead."""
+    """The cases of a recipe at all its shapes."""
 
     def __init__(self, recipe: BenchAttentionRecipe, device: torch.device) -> None:
         self.recipe, self.device = recipe, device
-        core = recipe.model.attention
-        self.heads = core.heads or 8
-        chosen = recipe.data.mechanisms
-        names = list(MECHANISMS) if chosen == ["all"] else chosen or [core.mechanism]
-        self.left_out: list[str] = []
-        self.modules: dict[str, Mechanism] = {}
-        for name in dict.fromkeys(names):
-            if recipe.data.causal and not MECHANISMS[name].support.causal:
-                self.left_out.append(f"{name}: it has no causal form")
-                continue
-            self.modules[name] = self._build(name)
-        self.layers = build_layers(
-            list(LAYOUTS) if recipe.data.layouts == ["all"] else recipe.data.layouts,
-            heads=self.heads,
-            head_width=recipe.model.head_width,
-            seed=recipe.train.seed,
-            device=device,
-        )
+        self.cases = Cases(recipe, device)
         self.rates: dict[str, float] = {}
 
-    def _build(self, name: str) -> Mechanism:
-        recipe = self.recipe
-        options = {
-            key: value for key, value in recipe.model.attention.options().items() if key in options_of(name)
-        }
-        if "length" in options_of(name):
-            options.setdefault("length", max(recipe.data.lengths))
-        width = recipe.model.head_width
-        torch.manual_seed(recipe.train.seed)
-        module = build_mechanism(name, heads=self.heads, kv_heads=self.heads, head_dim=width, **options)
-        return module.to(self.device).requires_grad_(False)
+    def held(self) -> list[dict[str, Any]]:
+        """Numbers that a cache holds for each token under each head layout."""
+        return held(self.cases.layouts)
+
+    @property
+    def left_out(self) -> list[str]:
+        """What is not timed, and why."""
+        return self.cases.left_out
 
     def shapes(self) -> list[Shape]:
         """Every shape of the recipe."""
@@ -139,7 +88,7 @@ class Bench:
                 direction,
                 length,
                 max(1, data.tokens // length),
-                self.heads,
+                self.cases.heads,
                 self.recipe.model.head_width,
                 data.causal,
             )
@@ -148,53 +97,45 @@ class Bench:
             for length in data.lengths
         ]
 
-    def cases(self, shape: Shape) -> dict[str, Attend]:
-        """What is timed at ``shape``; what would form too many scores at once is left out, and noted."""
-        mask = Causal() if shape.causal else None
-        backend = self.recipe.model.attention.backend
-        found: dict[str, Attend] = {}
-        for name, module in self.modules.items():
-            quadratic = module.support.backends and not module.linear and name not in _BANDED
-            if quadratic and shape.scores * module.score_width > 8 * _LARGEST:
-                self._leave_out(f"{name} at {shape.length:,} tokens: it would take too long")
-                continue
-            usable = backend if backend in module.support.backends else "auto"
-            found[f"attn {name}"] = partial(_attend, mask=mask, module=module, backend=usable)
-        for name, layer in self.layers.items():
-            found[f"layer {name}"] = whole(layer, shape.causal)
-            if shape.direction == "forward":
-                found[f"decode {name}"] = one_step(layer, shape.length)
-        if shape.scores <= _LARGEST:
-            found[PLAIN] = partial(plain, causal=shape.causal)
-        found[KERNEL] = partial(F.scaled_dot_product_attention, is_causal=shape.causal)
-        return found
+    def measure(
+        self, on_share: Callable[[float, Shape], None] | None = None
+    ) -> Iterator[tuple[Shape, list[Row]]]:
+        """Shape after shape, a row a case; ``on_share`` hears of how many shapes are done, with fractions."""
+        settings = self.recipe.evaluate
+        for number, shape in enumerate(self.shapes()):
 
-    def held(self) -> list[dict[str, Any]]:
-        """Numbers that a cache holds for each token under each layout."""
-        return held(self.layers)
+            def told(share: float, number: int = number, shape: Shape = shape) -> None:
+                if on_share:
+                    on_share(number + share, shape)
 
-    def _leave_out(self, text: str) -> None:
-        if text not in self.left_out:
-            self.left_out.append(text)
-
-    def measure(self) -> Iterator[tuple[Shape, list[Row]]]:
-        """Shape after shape, a row a case."""
-        recipe = self.recipe
-        for shape in self.shapes():
-            torch.manual_seed(recipe.train.seed)
+            torch.manual_seed(self.recipe.train.seed)
             inputs, grad = self._inputs(shape)
-            cases = self.cases(shape)
-            runs = {name: partial(_step, call, inputs, grad) for name, call in cases.items()}
-            first = {name: clock(run, self.device) for name, run in runs.items()}
-            fitting = int(recipe.evaluate.seconds / max(1e-9, sum(first.values())))
-            rounds = max(3, min(recipe.evaluate.rounds, fitting))
-            warmup = min(recipe.evaluate.warmup, rounds)
-            timed = interleave(runs, rounds=rounds, warmup=warmup, device=self.device)
-            direct = min(timed[name].low for name in (PLAIN, KERNEL) if name in timed)
-            exact = self._exact(shape, inputs)
-            yield (
-                shape,
-                [
+            cases = {case.name: case for case in self.cases.at(shape)}
+            given = {name: _given(case, inputs) for name, case in cases.items()}
+            runs = {name: partial(_step, case, given[name], grad) for name, case in cases.items()}
+            first = {}
+            for name in runs:
+                runs[name]()  # it compiles, and measures backends
+                first[name] = clock(runs[name], self.device)
+                told(0.2 * len(first) / len(runs))
+            fitting = int(settings.seconds / max(1e-9, sum(first.values())))
+            rounds = max(3, min(settings.rounds, fitting))
+            warmup = min(settings.warmup, rounds // 3)
+            timed = interleave(
+                runs,
+                rounds=rounds,
+                warmup=warmup,
+                device=self.device,
+                until=_ERROR,
+                budget=settings.seconds,
+                on_round=lambda done, of=rounds + warmup, told=told: told(0.2 + 0.5 * done / of),
+            )
+            exact = {layer: self._exact(shape, inputs, layer) for layer in (False, True)}
+            rows = []
+            for name, timing in timed.items():
+                case = cases[name]
+                least = min((timed[d] for d in direct(case) if d in timed), key=lambda timing: timing.low)
+                rows.append(
                     Row(
                         name,
                         shape.precision,
@@ -204,23 +145,28 @@ class Bench:
                         1e3 * timing.median,
                         timing.spread,
                         peak_memory(runs[name], self.device) / 2**20,
-                        timing.low / direct,
-                        *self._operations(shape, runs[name], timing.low),
-                        _distance(cases[name], inputs, None if name.startswith(_LAYERS) else exact),
+                        timing.low / least.low,
+                        math.hypot(timing.error, least.error) if timing is not least else 0.0,
+                        timing.rounds,
+                        *self._operations(case, shape, runs[name], timing.low),
+                        _distance(case, given[name], exact[case.layer] if case.exact else None),
                     )
-                    for name, timing in timed.items()
-                ],
-            )
+                )
+                told(0.7 + 0.3 * len(rows) / len(timed))
+            yield shape, rows
 
     def _inputs(self, shape: Shape) -> tuple[list[Tensor], Tensor | None]:
+        """Queries, keys and values [B, H, T, D], and what comes back where there is a backward pass."""
         sizes = shape.batch, shape.heads, shape.length, shape.head_width
         kind, backward = TYPES[shape.precision], shape.direction == "backward"
         inputs = [torch.randn(sizes, device=self.device).to(kind).requires_grad_(backward) for _ in range(3)]
         return inputs, torch.randn(sizes, device=self.device).to(kind) if backward else None
 
     def _operations(
-        self, shape: Shape, run: Callable[[], None], seconds: float
+        self, case: Case, shape: Shape, run: Callable[[], None], seconds: float
     ) -> tuple[float | None, float | None]:
+        if case.name == FLEX or self._chosen(case.module, shape)[0] == "flex":
+            return None, None  # what is compiled cannot run under a counter
         with FlopCounterMode(display=False, custom_mapping=_KERNELS) as counter:
             run()
         count = counter.get_total_flops()
@@ -230,65 +176,79 @@ class Bench:
             self.rates[shape.precision] = matmul_rate(TYPES[shape.precision], self.device)
         return count / 1e9, count / seconds / self.rates[shape.precision]
 
-    @staticmethod
-    def _exact(shape: Shape, inputs: list[Tensor]) -> Tensor | None:
-        """Softmax attention of the first sequence in float64."""
-        if shape.length > _ERROR_LENGTH:
+    @torch.no_grad()
+    def _exact(self, shape: Shape, inputs: list[Tensor], layer: bool) -> Tensor | None:
+        """Softmax attention of the first sequence in float64; of a layer with its projections."""
+        if shape.length > _ERROR_LENGTH or (layer and not self.recipe.evaluate.peers):
             return None
-        with torch.no_grad():
-            heads = [
-                plain(*(x[:1, h : h + 1].double() for x in inputs), shape.causal) for h in range(shape.heads)
-            ]
-        return torch.cat(heads, 1)
+        q, k, v = (x[:1].double() for x in inputs)
+        if layer:
+            module = self.cases.layers(shape)[0]
+            parts = module.qkv(_rows(q)).unflatten(-1, (3, shape.heads, shape.head_width))  # [1, T, 3, H, D]
+            q, k, v = parts.permute(2, 0, 3, 1, 4)
+        one = [plain(*(x[:, h : h + 1] for x in (q, k, v)), shape.causal) for h in range(shape.heads)]
+        found = torch.cat(one, 1)
+        return module.out(_rows(found)) if layer else found
 
     def backends(self) -> list[dict[str, Any]]:
         """Which backend each mechanism takes at each length, and why."""
-        mask = Causal() if self.recipe.data.causal else None
         shapes = [s for s in self.shapes() if s.precision == self.recipe.train.precisions[0]]
         shapes = [s for s in shapes if s.direction == shapes[0].direction]
         found = []
-        for name, module in self.modules.items():
+        for name, module in self.cases.modules.items():
             for shape in shapes:
-                backend, reason = explain_choice(
-                    shape.batch,
-                    shape.heads,
-                    shape.length,
-                    head_dim=shape.head_width,
-                    dtype=TYPES[shape.precision],
-                    device=self.device,
-                    mask=mask,
-                    grad=shape.direction == "backward",
-                    mechanism=module,
-                    backend=self.recipe.model.attention.backend,
-                )
+                backend, reason = self._chosen(module, shape)
                 found.append(
                     {"mechanism": name, "length": shape.length, "backend": backend, "reason": reason}
                 )
         return found
 
+    def _chosen(self, module: Mechanism | None, shape: Shape) -> tuple[str, str]:
+        """The backend of a mechanism at a shape, and why; of what is none of ours nothing."""
+        if module is None:
+            return "", ""
+        return explain_choice(
+            shape.batch,
+            shape.heads,
+            shape.length,
+            head_dim=shape.head_width,
+            dtype=TYPES[shape.precision],
+            device=self.device,
+            mask=Causal() if shape.causal else None,
+            grad=shape.direction == "backward",
+            mechanism=module,
+            backend=self.cases.backend_of(module),
+        )
 
-_LAYERS = ("layer ", "decode ")  # with projections of their own: no distance from exact attention
-_BANDED = ("window", "dilated", "longformer", "bigbird")
+
+def _rows(heads: Tensor) -> Tensor:
+    """[B, H, T, D] as rows [B, T, H D]."""
+    return heads.transpose(1, 2).flatten(2)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Causal | None, module: Mechanism, backend: str) -> Tensor:
-    return attend(q, k, v, mask, mechanism=module, backend=backend)
+def _given(case: Case, inputs: list[Tensor]) -> list[Tensor]:
+    """What a case is called with: heads, or of a layer the queries as rows."""
+    if not case.layer:
+        return inputs
+    return [_rows(inputs[0].detach()).contiguous().requires_grad_(inputs[0].requires_grad)]
 
 
-def _step(call: Attend, inputs: list[Tensor], grad: Tensor | None) -> None:
+def _step(case: Case, inputs: list[Tensor], grad: Tensor | None) -> None:
     if grad is None:
         with torch.no_grad():
-            call(*inputs)
+            case.call(*inputs)
         return
-    torch.autograd.grad(call(*inputs), inputs, grad, allow_unused=True)  # a layer has one input
+    case.call(*inputs).backward(_rows(grad) if case.layer else grad)
+    for tensor in (*inputs, *case.parameters):
+        tensor.grad = None
 
 
-def _distance(call: Attend, inputs: list[Tensor], exact: Tensor | None) -> float | None:
+def _distance(case: Case, inputs: list[Tensor], exact: Tensor | None) -> float | None:
     """How far the first sequence's output is from the exact one, by root mean squares."""
     if exact is None:
         return None
     with torch.no_grad():
-        found = call(*(x[:1] for x in inputs)).double()
+        found = case.call(*inputs)[:1].double()
     return float((found - exact).square().mean().sqrt() / exact.square().mean().sqrt())
 
 

@@ -2,7 +2,7 @@
 
 Each row's time is taken relative to the fastest direct call of the same run and shape, so that a machine
 that is slower today as a whole changes nothing. A case is slower when the mean of its rows, in logarithms, is
-slower by more than the tolerance and stands clear of the rows' own scatter and of the spreads measured in
+slower by more than the tolerance and stands clear of the rows' own scatter and of the errors measured in
 both runs.
 """
 
@@ -45,11 +45,17 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in ("case", "precision", "direction", "length", "batch"))
 
 
+def _error(row: dict[str, Any]) -> float:
+    """Standard error of a row's ratio, as a share."""
+    known = row.get("ratio_error")
+    # Of results without it: a quartile scatters by about its spread over the root of some ten rounds.
+    return row["spread"] / 3 if known is None else known
+
+
 def _change(case: str, rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> Change:
     logs = [math.log(now["ratio"] / then["ratio"]) for then, now in rows]
     mean = statistics.fmean(logs)
-    # A quartile of n rounds scatters by about its spread over the root of n; rounds are some ten.
-    measured = math.sqrt(sum(then["spread"] ** 2 + now["spread"] ** 2 for then, now in rows)) / len(rows) / 3
+    measured = math.sqrt(sum(_error(row) ** 2 for pair in rows for row in pair)) / len(rows)
     scatter = statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 2 else 0.0
     noise = 2 * max(measured, scatter)
     verdict = "the same"

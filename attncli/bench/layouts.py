@@ -10,10 +10,11 @@ from torch import Tensor
 from attncli.attention import Attention, Causal, KeyValueCache
 from attncli.attention.layouts import LAYOUTS
 
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+Call = Callable[[Tensor], Tensor]
+"""[B, T, C] to [B, T, C], or of a step to [B, 1, C]."""
 
 
-def build_layers(
+def build_layouts(
     names: Sequence[str], *, heads: int, head_width: int, seed: int, device: torch.device
 ) -> dict[str, Attention]:
     """A layer of each layout, as wide as its heads together, in the published proportions."""
@@ -26,28 +27,23 @@ def build_layers(
     return layers
 
 
-def whole(layer: Attention, causal: bool) -> Attend:
-    """The layer over a sequence, its projections included: heads [B, H, T, D] stand for the input."""
+def whole(layer: Attention, causal: bool) -> Call:
+    """The layer over a sequence, its projections included."""
     mask = Causal() if causal else None
-
-    def call(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return _heads(layer.to(q.dtype)(_tokens(q), mask=mask), q)
-
-    return call
+    return lambda x: layer.to(x.dtype)(x, mask=mask)
 
 
-def one_step(layer: Attention, length: int) -> Attend:
+def one_step(layer: Attention, length: int) -> Call:
     """The last token alone, over a cache of those before it; the first call fills the cache."""
     cache, mask = KeyValueCache(length), Causal()
 
-    def call(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        x = _tokens(q)
+    def call(x: Tensor) -> Tensor:
         with torch.no_grad():
-            own = layer.to(q.dtype)
+            own = layer.to(x.dtype)
             if cache.length == 0:
                 own(x[:, :-1], mask=mask, cache=cache)
             cache.truncate(length - 1)
-            return _heads(own(x[:, -1:], mask=mask, cache=cache), q)
+            return own(x[:, -1:], mask=mask, cache=cache)
 
     return call
 
@@ -62,11 +58,3 @@ def held(layers: dict[str, Attention]) -> list[dict[str, int | str]]:
             layer(weight.new_zeros(1, 1, weight.shape[0]), cache=cache)
         found.append({"layout": name, "held": sum(part.numel() for part in cache.held() or ())})
     return found
-
-
-def _tokens(heads: Tensor) -> Tensor:
-    return heads.transpose(1, 2).flatten(2)  # [B, T, H D]
-
-
-def _heads(tokens: Tensor, like: Tensor) -> Tensor:
-    return tokens.unflatten(-1, (like.shape[1], like.shape[3])).transpose(1, 2)  # [B, H, T, D]

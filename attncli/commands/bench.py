@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from attncli import console
-from attncli.commands import bench_quality, bench_translation
-from attncli.errors import RecipeError, RequirementError
+from attncli.commands import bench_attention, bench_quality, bench_translation
+from attncli.errors import RecipeError
 from attncli.recipe.loading import load_recipe
 
 
@@ -25,12 +25,16 @@ def main(
 ) -> None:
     """Run the bench recipe ``what`` and show its rows.
 
-    ``out`` (.json or .csv) takes them, ``picture`` (.png, .svg or .pdf) draws them, and an ``earlier`` result
-    (.json) is compared with them; the last two are for attention.
+    ``out`` (.json or .csv) takes them, ``picture`` (.png, .svg or .pdf) draws them (attention and quality),
+    and an ``earlier`` result (.json) of attention is compared with them.
     """
-    if (picture or earlier) and what.removeprefix("bench/") != "attention":
-        option = "--picture" if picture else "--compare"
-        raise RecipeError(f"{option} belongs to attn bench attention", then="attn bench attention --help")
+    name = what.removeprefix("bench/")
+    if earlier and name != "attention":
+        raise RecipeError("--compare belongs to attn bench attention", then="attn bench --help")
+    if picture and name not in _PICTURES:
+        raise RecipeError(
+            f"--picture belongs to attn bench {' and '.join(_PICTURES)}", then="attn bench --help"
+        )
     if picture and picture.suffix not in (".png", ".svg", ".pdf"):
         raise RecipeError(f"--picture {picture}: the ending says the format, .png, .svg or .pdf")
     if earlier and not earlier.exists():
@@ -43,7 +47,7 @@ def main(
     loaded = load_recipe("bench", what, settings)
     run = {
         "BenchTrainRecipe": _train,
-        "BenchAttentionRecipe": _attention,
+        "BenchAttentionRecipe": bench_attention.attention,
         "BenchDecodeRecipe": bench_translation.decode,
         "BenchTranslateRecipe": bench_translation.translate,
         "BenchQualityRecipe": bench_quality.quality,
@@ -54,12 +58,18 @@ def main(
         _write(report, out)
         console.say(f"written: {out}")
     if picture:
-        from attncli.reports.growth import draw_growth
-
-        draw_growth(report["rows"], picture)
+        module, function = _PICTURES[report["bench"]]
+        getattr(importlib.import_module(module), function)(report["rows"], picture)
         console.say(f"written: {picture}")
     if earlier:
-        _compare(report, earlier)
+        bench_attention.compare_with(report, earlier)
+
+
+_PICTURES = {
+    "attention": ("attncli.reports.growth", "draw_growth"),
+    "quality": ("attncli.reports.tradeoff", "draw_tradeoff"),
+}
+"""What draws the rows of a bench; imported when used."""
 
 
 def _device(settings: Any) -> Any:
@@ -131,111 +141,6 @@ def _train(recipe: Any, device: Any) -> dict[str, Any]:
         "matmul_flops_per_second": rates,
         "parts": shares,
     }
-
-
-def _attention(recipe: Any, device: Any) -> dict[str, Any]:
-    from attncli.bench import attention
-    from attncli.training import describe_device
-
-    bench = attention.Bench(recipe, device)
-    console.say(f"device: {describe_device(device)}")
-    rows = []
-    with console.Progress("shapes", total=len(bench.shapes())) as bar:
-        for shape, measured in bench.measure():
-            rows += measured
-            bar.advance(1, length=shape.length)
-    for text in bench.left_out:
-        console.say(f"left out: {text}")
-    fits = attention.growth(rows)
-    choices = bench.backends()
-    if not console.json_mode():
-        _show_attention(rows, fits, choices)
-        if bench.layers:
-            columns = ["layout", "numbers a cache holds for each token"]
-            console.table(
-                columns, [(row["layout"], f"{row['held']:,}") for row in bench.held()], right=columns[1:]
-            )
-    return {
-        "bench": "attention",
-        "device": describe_device(device),
-        "rows": attention.as_json(rows),
-        "growth": fits,
-        "choices": choices,
-        "left_out": bench.left_out,
-        "held": bench.held(),
-    }
-
-
-def _show_attention(rows: list[Any], fits: list[dict[str, Any]], choices: list[dict[str, Any]]) -> None:
-    columns = [
-        "length", "precision", "direction", "case", "ms", "spread", "peak MiB", "times the best direct",
-        "GFLOP", "share of rate", "error",
-    ]  # fmt: skip
-    shown = [
-        (
-            row.length,
-            row.precision,
-            row.direction,
-            row.case,
-            f"{row.milliseconds:.2f}",
-            f"{100 * row.spread:.0f} %",
-            f"{row.peak_mib:,.0f}",
-            f"{row.ratio:.2f}",
-            "" if row.gigaflop is None else f"{row.gigaflop:.2f}",
-            "" if row.share is None else f"{100 * row.share:.0f} %",
-            "" if row.error is None else f"{row.error:.1e}",
-        )
-        for row in rows
-    ]
-    console.table(columns, shown, right=["length", *columns[4:]])
-    columns = ["case", "precision", "direction", "time grows as", "memory grows as"]
-    shown = [
-        (
-            f["case"],
-            f["precision"],
-            f["direction"],
-            f"T^{f['time_exponent']:.2f}",
-            f"T^{f['memory_exponent']:.2f}",
-        )
-        for f in fits
-    ]
-    if shown:
-        console.table(columns, shown)
-    for name in dict.fromkeys(choice["mechanism"] for choice in choices):
-        mine = [choice for choice in choices if choice["mechanism"] == name]
-        text = ", ".join(f"{choice['length']}: {choice['backend']}" for choice in mine)
-        console.result(f"backend of {name} by length: {text}")
-
-
-def _compare(report: dict[str, Any], earlier: Path) -> None:
-    """Show what changed since ``earlier``; a case that has become slower is a RequirementError."""
-    from attncli.bench.compare import compare
-
-    changes = compare(_earlier(report, earlier), report["rows"])
-    if not changes:
-        raise RecipeError(f"--compare {earlier}: it has no row of the same case and shape")
-    columns = ["case", "rows", "time now / then", "noise", "verdict"]
-    shown = [(c.case, c.rows, f"{c.ratio:.2f}", f"{100 * c.noise:.0f} %", c.verdict) for c in changes]
-    if not console.json_mode():
-        console.table(columns, shown, right=columns[1:4], title=f"since {earlier}")
-    console.document({"changes": [asdict(c) for c in changes]})
-    slower = [c.case for c in changes if c.verdict == "slower"]
-    if slower:
-        raise RequirementError(f"slower than {earlier}: {', '.join(slower)}")
-
-
-def _earlier(report: dict[str, Any], path: Path) -> list[dict[str, Any]]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        rows = found["rows"]
-        if found["bench"] != report["bench"] or not all("ratio" in row for row in rows):
-            raise KeyError("bench")
-    except OSError as error:
-        raise RecipeError(f"--compare {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
-        what = f"--compare {path}: this is no JSON result of attn bench {report['bench']}"
-        raise RecipeError(what, then=f"attn bench {report['bench']} --out {path.stem}.json") from None
-    return rows
 
 
 def _write(report: dict[str, Any], out: Path) -> None:

@@ -22,9 +22,10 @@ def quality(recipe: Any, device: Any) -> dict[str, Any]:
         tasks = bench.tasks(recipe, watch)
     count = len(names) * len(tasks)
     console.say(f"device: {describe_device(device)}")
+    several = "s" if len(tasks) > 1 else ""
     console.say(
-        f"{len(names)} mechanisms on {len(tasks)} probes, {recipe.train.seconds:g} seconds each: about "
-        f"{count * recipe.train.seconds / 60:.0f} minutes"
+        f"{len(names)} mechanisms on {len(tasks)} probe{several}, {recipe.train.seconds:g} seconds each: "
+        f"{console.seconds(count * recipe.train.seconds)} and what measuring takes"
     )
     rows = []
     with console.Progress("runs", total=100 * count) as bar:

@@ -24,6 +24,11 @@ def main(first: str, *, format: str = "hf", out: Path | None = None) -> None:
         what = f"--format {format}: there is none of that name; there are {', '.join(FORMATS)}"
         raise RecipeError(what, then=f"attn export {first} --format {near}")
     run, loaded = open_run("export", first)
+    if run.info["command"] == "detect":
+        raise RecipeError(
+            f"{run.path} is a run of attn detect, which no other library loads",
+            then=f"attn detect {run.path} PICTURE",
+        )
     kind = module_of(EXPORT, run.info["command"], loaded.recipe)
     folder = run.path / format if out is None else Path(os.path.expanduser(out))
     _refuse_full(folder, f"attn export {shlex.quote(first)} --format {format}")

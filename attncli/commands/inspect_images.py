@@ -8,8 +8,8 @@ from typing import Any
 from attncli import console
 from attncli.commands.apply_images import picture_paths
 from attncli.commands.trained import load_task
-from attncli.reports.attention_map import HeadFigures, head_figures
 from attncli.reports.attribution import attribute
+from attncli.reports.heads import HeadFigures, Layer, head_figures
 from attncli.reports.picture_attention import Overlay, distances, draw_picture_attention, rolled, seen
 from attncli.reports.picture_page import picture_page
 from attncli.training.run import RunFolder
@@ -26,7 +26,9 @@ def inspect(run: RunFolder, loaded: Any, inputs: list[str], out: Path | None) ->
         known = look(task, path)
         overlays, error = _overlays(known)
         layers = known.windows or seen(known.maps, known.reads, known.grid)
-        heads = head_figures(known.maps, distances(known.grid, known.prefix))
+        between = distances(known.grid, known.prefix)
+        places = [str(place) for place in range(len(between))]
+        heads = head_figures([Layer(name, weights, places, places) for name, weights in known.maps], between)
         picture = out or run.path / "attention.png"
         picture = picture.with_suffix(".png") if picture.suffix == ".html" else picture
         if len(paths) > 1:

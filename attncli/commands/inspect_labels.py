@@ -9,31 +9,46 @@ from typing import Any
 import numpy as np
 
 from attncli import console
-from attncli.commands.apply_labels import read_records, texts_of
+from attncli.commands.apply_labels import texts_of
+from attncli.commands.inspect_language import own_layers
+from attncli.commands.seeing import (
+    Looking,
+    Record,
+    See,
+    Sight,
+    Worths,
+    heads_told,
+    pruning_told,
+    short,
+    with_worth,
+)
 from attncli.commands.trained import load_task
 from attncli.errors import DataError, Problem, RecipeError
 from attncli.recipe.finetune import AnswerRecipe, TagRecipe
-from attncli.reports.attention_map import draw_maps, rollout
+from attncli.reports.attention_map import draw_maps
 from attncli.reports.attribution import attribute
-from attncli.reports.highlight import Line, Piece, Shading, page, plain, terminal
+from attncli.reports.heads import rollout
+from attncli.reports.highlight import Line, Piece, Shading, plain, terminal
 from attncli.training.run import RunFolder
 
 _NOTE = "where the model looks; not, by itself, why it decides so"
 
 
-def inspect(run: RunFolder, loaded: Any, inputs: list[str], out: Path | None) -> None:
-    """Show each text with its words shaded, and write a page and, of encoders, a picture of every head."""
+def see_with(run: RunFolder, loaded: Any, looking: Looking) -> See:
+    """Looks at texts with a run that labels them: words shaded and, of encoders, every head."""
     if isinstance(loaded.recipe, AnswerRecipe):
         raise RecipeError(
             f"{run.path} answers questions; inspect shows runs that label texts or words",
             then=f"attn finetune {run.path} 'A question?' --context FILE --nbest 5",
         )
-    task, _ = load_task(run, loaded, data=False)
+    task, _ = load_task(run, loaded, data=looking.part is not None)
+    worths = Worths(task, run, looking)
+    from attncli.reports.heads import head_figures
+    from attncli.reports.inspection import Seen
     from attncli.tasks.explaining import explain
 
-    found = []
-    records = list(read_records(inputs, "text"))
-    for number, (place, record) in enumerate(records, 1):
+    def see(one: Record) -> Sight:
+        place, record = one
         pair = None
         if isinstance(loaded.recipe, TagRecipe):
             text = record.get("text") or " ".join(record.get("tokens", []))
@@ -45,20 +60,25 @@ def inspect(run: RunFolder, loaded: Any, inputs: list[str], out: Path | None) ->
                 raise ValueError("it is empty")
             known = explain(task, text, pair)
         except ValueError as error:
-            raise DataError(Problem(f"{text!r}: {error}", place or None)) from None
+            raise DataError(Problem(f"{short(text)!r}: {error}", place or None)) from None
         shadings = _shadings(known)
-        picture = out or run.path / "attention.png"
-        if len(records) > 1:
-            picture = picture.with_name(f"{picture.stem}-{number}{picture.suffix}")
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        web = picture.with_suffix(".html")
-        title = text if len(text) < 100 else text[:97] + "..."
-        web.write_text(page(title, known.predicted, shadings), encoding="utf-8")
+        names = known.tokens.lines[0]
+        layers = own_layers(known.maps, names) if known.maps else []
+        pruning = worths(known.heads, known.predict)
+        heads = with_worth(head_figures(layers[: len(known.maps)]), pruning)
+        seen = Seen(
+            str(run.path),
+            known.predicted,
+            layers,
+            heads,
+            shadings,
+            worths.told(pruning, layers, "a text" if known.whole else "a word"),
+            figures=known.figures,
+        )
         told: dict[str, Any] = {
             "text": text,
             "predicted": dict(known.predicted),
             "explained": known.output,
-            "page": str(web),
             "weights": {
                 shading.name: [
                     [(piece.text, piece.weight) for piece in line.pieces] for line in shading.lines
@@ -68,12 +88,18 @@ def inspect(run: RunFolder, loaded: Any, inputs: list[str], out: Path | None) ->
         }
         if known.sentences is not None:
             told["sentences"] = known.sentences
+        if heads:
+            told |= {"heads": heads_told(heads), **pruning_told(pruning, layers)}
+        draw = None
         if known.maps:
-            draw_maps(known.maps, known.tokens.lines[0], picture, title=title)
-            told["picture"] = str(picture)
-        found.append(told)
-        _show(known, shadings, [told.get("picture"), str(web)])
-    console.document({"run": str(run.path), "inputs": found})
+
+            def draw(path: Path) -> None:
+                draw_maps(known.maps, names, path, title=short(text))
+
+        title = text if pair is None else f"{text} / {pair}"
+        return Sight(title, seen, told, draw, lambda: _show(known, shadings))
+
+    return see
 
 
 def _shadings(known: Any) -> list[Shading]:
@@ -85,7 +111,7 @@ def _shadings(known: Any) -> list[Shading]:
         found.append(Shading(known.words_name, _lines(tokens, known.words, known.sentences), note, signed))
     if known.maps:
         last = known.maps[-1][1].mean(0)[0]  # of the first token
-        rolled = rollout(known.maps)[0]
+        rolled = rollout([weights for _, weights in known.maps])[0]
         hidden = np.array(tokens.special[0])
         for name, weights in (("attention of the last layer", last), ("attention rollout", rolled)):
             weights = np.where(hidden, 0.0, weights)
@@ -127,9 +153,7 @@ def _lines(tokens: Any, weights: list[list[float]], sentences: list[float] | Non
     ]
 
 
-def _show(known: Any, shadings: list[Shading], files: list[str | None]) -> None:
-    if console.json_mode():
-        return
+def _show(known: Any, shadings: list[Shading]) -> None:
     console.table(["predicted", ""], known.predicted, right=[""])
     for shading in shadings:
         console.result()
@@ -139,5 +163,3 @@ def _show(known: Any, shadings: list[Shading], files: list[str | None]) -> None:
         rows = plain(shading)
         console.table(["word", "weight"], rows, right=["weight"])
     console.result()
-    for file in filter(None, files):
-        console.result(file)

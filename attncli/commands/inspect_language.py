@@ -1,72 +1,77 @@
-"""``attn inspect`` of a language model: a picture and a page of every head, and a table of what each one
-does."""
+"""``attn inspect`` of a language model: every head of every layer, and the rollout."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from attncli import console
-from attncli.commands.trained import load_task, read_inputs
+from attncli.commands.seeing import (
+    Looking,
+    Record,
+    See,
+    Sight,
+    Worths,
+    heads_told,
+    pruning_told,
+    short,
+    with_worth,
+)
+from attncli.commands.trained import load_task
 from attncli.errors import DataError, Problem
 from attncli.training.run import RunFolder
 
 
-def inspect(run: RunFolder, loaded: Any, inputs: list[str], out: Path | None) -> None:
-    """Draw the attention maps of each text."""
+def see_with(run: RunFolder, loaded: Any, looking: Looking) -> See:
+    """Looks at texts with a language model."""
     import torch
 
-    from attncli.attention import record
-    from attncli.reports.alignment import alignment_html
-    from attncli.reports.attention_map import draw_maps, head_figures, rollout
-    from attncli.tasks.language_use import tokens_of
+    from attncli.attention import record as recording
+    from attncli.reports.attention_map import draw_maps
+    from attncli.reports.heads import head_figures
+    from attncli.reports.inspection import Seen
+    from attncli.tasks.language_use import predictor, tokens_of
+    from attncli.tasks.pruning import heads_of
 
-    task, _ = load_task(run, loaded, data=False)
-    texts = list(read_inputs(inputs))
-    found = []
-    for number, (place, text) in enumerate(texts, 1):
+    task, _ = load_task(run, loaded, data=looking.part is not None)
+    worths = Worths(task, run, looking)
+
+    def see(record: Record) -> Sight:
+        place, text = record[0], record[1]["text"]
         try:
             tokens, names = tokens_of(task, text)
         except ValueError as error:
-            raise DataError(Problem(f"{text!r}: {error}", place or None)) from None
-        with torch.inference_mode(), record() as recorded:
+            raise DataError(Problem(f"{short(text)!r}: {error}", place or None)) from None
+        with torch.inference_mode(), recording(task.model) as recorded:
             task.model(tokens)
         maps = [(name, weights[0].float().cpu().numpy()) for name, weights in recorded.weights]
-        path = out or run.path / "attention.png"
-        path = path.with_suffix(".png") if path.suffix == ".html" else path  # the page stands beside it
-        if len(texts) > 1:
-            path = path.with_name(f"{path.stem}-{number}{path.suffix}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draw_maps(maps, names, path, title=text if len(text) < 100 else text[:97] + "...")
-        heads = head_figures(maps)
-        page = path.with_suffix(".html")
-        said = [
-            [f"entropy {h.entropy:.2f} nats, span {h.span:.1f} tokens" for h in heads if h.layer == layer]
-            for layer in range(len(maps))
-        ]
-        html = alignment_html(maps, names, names, title=text, notes=said, rollout=rollout(maps))
-        page.write_text(html, encoding="utf-8")
-        found.append(
-            {
-                "text": text,
-                "tokens": names,
-                "picture": str(path),
-                "page": str(page),
-                "heads": [vars(h) for h in heads],
-            }
+        layers = own_layers(maps, names)
+        pruning = worths(heads_of(recorded.weights), predictor(task, tokens))
+        heads = with_worth(head_figures(layers[: len(maps)]), pruning)
+        figures: dict[str, float] = {"tokens": len(names)}
+        if pruning is not None:
+            figures["heads that can be pruned"] = len(pruning.prunable)
+            if pruning.loss is not None:
+                name = "loss, nats a token" if looking.part is None else f"loss on {looking.part}"
+                figures[name] = pruning.loss
+        seen = Seen(
+            str(run.path),
+            layers=layers,
+            heads=heads,
+            worth=worths.told(pruning, layers),
+            figures=figures,
         )
-        rows = [
-            (
-                head.layer + 1,
-                head.head + 1,
-                head.entropy,
-                head.span,
-                f"{names[head.strongest[0]]} looks at {names[head.strongest[1]]}",
-            )
-            for head in heads
-        ]
-        if not console.json_mode():
-            columns = ["layer", "head", "entropy", "span", "strongest link"]
-            console.table(columns, rows, title=text, right=columns[:4])
-            console.result(f"{path}\n{page}")
-    console.document({"run": str(run.path), "inputs": found})
+        told = {"text": text, "tokens": names, "heads": heads_told(heads), **pruning_told(pruning, layers)}
+        if pruning is not None:
+            told["loss"] = pruning.loss
+        return Sight(text, seen, told, lambda path: draw_maps(maps, names, path, title=short(text)))
+
+    return see
+
+
+def own_layers(maps: list[tuple[str, Any]], names: list[str]) -> list[Any]:
+    """Layers of self attention [H, T, T] over tokens ``names``, and the rollout through all of them."""
+    from attncli.reports.heads import Layer, rollout
+
+    layers = [Layer(f"layer {number}", weights, names, names) for number, (_, weights) in enumerate(maps, 1)]
+    note = "Heads averaged, the residual stream counted as half, layers multiplied (Abnar and Zuidema 2020)."
+    whole = rollout([weights for _, weights in maps])
+    return [*layers, Layer("rollout", whole[None], names, names, note)]

@@ -69,7 +69,7 @@ def _strips(known: Any) -> list[Strip]:
 def _told(strip: Strip) -> dict[str, Any]:
     return {
         "clip": strip.title,
-        "frames": [int(number) for number in strip.numbers],
+        "frames": [strip.number(at) for at in range(len(strip.moments))],
         "weights": strip.moments.tolist(),
         "key_frames": key_frames(strip),
         "regions": strip.regions.tolist(),
@@ -81,7 +81,7 @@ def _show(path: Path, known: Any, strips: list[Strip], files: list[Path]) -> Non
     console.table(["predicted", ""], known.predicted, title=str(path), right=[""])
     rows = []
     for strip in strips:
-        weight = dict(zip(strip.numbers, strip.moments.tolist(), strict=True))
+        weight = {strip.number(at): share for at, share in enumerate(strip.moments.tolist())}
         frames = ", ".join(f"{frame} ({100 * weight[frame]:.0f} %)" for frame in key_frames(strip))
         rows.append((strip.title, f"{strip.numbers[0]}-{strip.numbers[-1]}", frames))
     console.table(["clip", "frames", "counted most"], rows)

@@ -70,6 +70,11 @@ def train_or_apply(
 
         train_seeds(loaded, build, requirements=requirements, out=out)
         return
+    if getattr(loaded.recipe.data, "cross_validate", False) and not dry_run:
+        from attncli.commands.folds import train_folds
+
+        train_folds(loaded, build, requirements=requirements, out=out)
+        return
     training.train(loaded, build, requirements=requirements, out=out, dry_run=dry_run)
 
 

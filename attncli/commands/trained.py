@@ -30,6 +30,7 @@ TASKS = {
     "classify/han": ("attncli.tasks.han", "HanTask"),
     "classify/transformer": ("attncli.tasks.encoder_classify", "EncoderClassifyTask"),
     "classify/bag_of_words": ("attncli.tasks.bag_of_words", "BagTask"),
+    "detect": ("attncli.tasks.detect", "DetectTask"),
     "segment": ("attncli.tasks.segment", "SegmentTask"),
     "classify/vit": ("attncli.tasks.image_classify", "ImageClassifyTask"),
     "classify/video": ("attncli.tasks.video_classify", "VideoTask"),
@@ -49,6 +50,7 @@ METRIC_NAMES = {
     "translate": "attncli.tasks.translation_metrics",
     "finetune": "attncli.tasks.label_metrics",
     "classify": "attncli.tasks.label_metrics",
+    "detect": "attncli.tasks.detect_metrics",
     "segment": "attncli.tasks.segment_metrics",
 }
 """The same to the module that names its metrics. No torch."""
@@ -57,6 +59,7 @@ APPLY = {
     "finetune": "attncli.commands.apply_labels",
     "classify": "attncli.commands.apply_labels",
     "classify/vit": "attncli.commands.apply_images",
+    "detect": "attncli.commands.apply_detect",
     "segment": "attncli.commands.apply_segments",
     "classify/video": "attncli.commands.apply_videos",
     "finetune/vit": "attncli.commands.apply_images",
@@ -69,6 +72,7 @@ INSPECT = {
     "finetune": "attncli.commands.inspect_labels",
     "classify": "attncli.commands.inspect_labels",
     "classify/vit": "attncli.commands.inspect_images",
+    "detect": "attncli.commands.inspect_detect",
     "segment": "attncli.commands.inspect_segments",
     "classify/video": "attncli.commands.inspect_videos",
     "finetune/vit": "attncli.commands.inspect_images",

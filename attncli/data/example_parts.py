@@ -229,7 +229,7 @@ def hub_rows(part: Part) -> Iterator[tuple[str, dict[str, Any]]]:
     named = class_names(getattr(data, "features", None) or {})
     for number, row in enumerate(part.hub.rows(part.split), 1):  # type: ignore[union-attr]
         for column, names in named.items():
-            row[column] = _named(row[column], names)
+            row[column] = named_label(row[column], names)
         yield f"{part.hub.name}: row {number}", row  # type: ignore[union-attr]
 
 
@@ -246,9 +246,10 @@ def class_names(features: Mapping[str, Any]) -> dict[str, list[str]]:
     return found
 
 
-def _named(value: Any, names: list[str]) -> Any:
+def named_label(value: Any, names: list[str]) -> Any:
+    """The name of a label's number, or those of a list; -1 is no label."""
     if isinstance(value, list):
-        return [_named(one, names) for one in value]
+        return [named_label(one, names) for one in value]
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names):
         return names[value]
     return None if value == -1 else value

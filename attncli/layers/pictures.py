@@ -57,6 +57,7 @@ class ConvolutionTokens(nn.Module):
         groups: of channels that are normalised between the pooling and ReLU (Wu and He 2018,
             https://arxiv.org/abs/1803.08494), or as many as divide the features; 0 normalises nothing, as
             published.
+        blocks: residual blocks behind each of them (:class:`ResidualBlock`); 0 as published.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class ConvolutionTokens(nn.Module):
         stride: int = 1,
         pool: int = 3,
         groups: int = 0,
+        blocks: int = 0,
     ) -> None:
         super().__init__()
         self.kernel, self.stride, self.pool = kernel, stride, pool
@@ -79,6 +81,12 @@ class ConvolutionTokens(nn.Module):
         self.norms = None
         if groups:
             self.norms = nn.ModuleList(nn.GroupNorm(math.gcd(groups, width), width) for width in widths)
+        self.blocks = None
+        if blocks:
+            self.blocks = nn.ModuleList(
+                nn.Sequential(*(ResidualBlock(width, kernel, math.gcd(groups, width)) for _ in range(blocks)))
+                for width in widths
+            )
         self.layers[0].muon = False  # sees pixels: AdamW trains it
         self.reset_parameters()
 
@@ -94,12 +102,42 @@ class ConvolutionTokens(nn.Module):
             x = layer(x)
             if self.pool:
                 x = F.max_pool2d(x, self.pool, 2, self.pool // 2)
-            if self.norms is None:
-                x = F.relu(x)
-            else:
-                norm = self.norms[number]
-                x = group_norm(x, norm.num_groups, norm.weight, norm.bias, norm.eps, relu=True)
+            x = F.relu(x) if self.norms is None else _normed(x, self.norms[number])
+            if self.blocks is not None:
+                x = self.blocks[number](x)
         return x.flatten(2).transpose(1, 2)
+
+
+class ResidualBlock(nn.Module):
+    """``x + f(x)``, f two convolutions with normalisation by groups and ReLU, [B, C, R, S] to the same.
+
+    He et al. 2016, "Deep Residual Learning for Image Recognition", https://arxiv.org/abs/1512.03385. The last
+    normalisation starts at 0: a block is nothing at first (Goyal et al. 2017, https://arxiv.org/abs/1706.02677).
+    """
+
+    def __init__(self, width: int, kernel: int, groups: int) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(width, width, kernel, padding=kernel // 2, bias=False) for _ in range(2)
+        )
+        self.norms = nn.ModuleList(nn.GroupNorm(max(groups, 1), width) for _ in range(2))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Kaiming normal; the last norm 0."""
+        for layer in self.convolutions:
+            nn.init.kaiming_normal_(layer.weight)
+        nn.init.zeros_(self.norms[1].weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, R, S] to the same."""
+        first, second = self.convolutions
+        y = second(_normed(first(x), self.norms[0]))
+        return x + _normed(y, self.norms[1], relu=False)
+
+
+def _normed(x: Tensor, norm: nn.GroupNorm, relu: bool = True) -> Tensor:
+    return group_norm(x, norm.num_groups, norm.weight, norm.bias, norm.eps, relu=relu)
 
 
 class Normalise(nn.Module):

@@ -73,6 +73,11 @@ class TransformerConfig:
         return self.width // self.heads
 
     @property
+    def turned_dim(self) -> int:
+        """Features of a head that rotary positions turn: all, or half of them beside a latent."""
+        return self.head_dim if self.kv_latent is None else self.head_dim // 4 * 2
+
+    @property
     def layout(self) -> str:
         """Heads in words."""
         shared = self.kv_heads not in (None, self.heads)

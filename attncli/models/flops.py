@@ -119,6 +119,7 @@ def image_flops(config: VitConfig | SwinConfig) -> Flops:
         made, before, (rows, columns) = 0, config.channels, config.image
         for after, down, across in zip(cut.widths, cut.sizes(rows), cut.sizes(columns), strict=True):
             made += 2 * cut.convolved(rows) * cut.convolved(columns) * before * after * cut.kernel**2
+            made += 4 * cut.blocks * down * across * after**2 * cut.kernel**2
             rows, columns, before = down, across, after
     return replace(found, tokens=made)
 
@@ -127,10 +128,17 @@ def _swin(config: SwinConfig) -> Flops:
     """Windows are counted whole, with what a grid is padded by; merging counts as projections."""
     projections = attention = feed_forward = 0
     kinds = 3 if config.activation in _GATED else 2
-    for depth, width, (rows, columns) in zip(config.depths, config.widths, config.grids, strict=True):
+    for stage, (depth, width, (rows, columns)) in enumerate(
+        zip(config.depths, config.widths, config.grids, strict=True)
+    ):
         side = config.window
         cells, seen = rows * columns, -(-rows // side) * -(-columns // side) * side**2
-        projections += depth * 8 * seen * width**2
+        shared = width * (config.kv_heads or config.heads) // config.heads  # features of keys, and of values
+        if config.kv_latent is None:
+            pair = 2 * width * shared
+        else:
+            pair = (config.kv_latent << stage) * (width + 2 * shared)
+        projections += depth * 2 * seen * (2 * width**2 + pair)
         attention += depth * 4 * seen * side**2 * width
         feed_forward += depth * 2 * cells * width * round(config.ratio * width) * kinds
     for width, (rows, columns) in zip(config.widths, config.grids[1:], strict=False):
@@ -186,7 +194,7 @@ def _keys_and_values(config: TransformerConfig, *, cross: bool = False) -> int:
     heads = config.kv_heads or config.heads
     if config.kv_latent is None:
         return config.width * 2 * heads * config.head_dim
-    turned = config.head_dim // 4 * 2 if config.position.startswith("rotary") and not cross else 0
+    turned = config.turned_dim if config.position.startswith("rotary") and not cross else 0
     down = config.width * (config.kv_latent + turned)
     return down + config.kv_latent * heads * (2 * config.head_dim - turned)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from attncli.attention import MECHANISMS, Attention, build_position
-from attncli.attention.latent import turned_width
 from attncli.attention.table import options_of, require
 from attncli.layers import Block, FeedForward, LayerStack, TokenEmbeddings, build_norm
 from attncli.models.config import TransformerConfig
@@ -25,12 +24,11 @@ def norm_of(config: TransformerConfig, width: int) -> nn.Module:
 
 def position_of(config: TransformerConfig, width: int, **options) -> nn.Module | None:
     """The model's position scheme, for embeddings of ``width``."""
-    part = config.kv_latent is not None and config.position.startswith("rotary")  # of each head is turned
     return build_position(
         config.position,
         width=width,
         heads=config.heads,
-        head_dim=turned_width(config.head_dim) if part else config.head_dim,
+        head_dim=config.turned_dim if config.position.startswith("rotary") else config.head_dim,
         max_length=config.length,
         grid=config.grid,
         prefix=config.prefix,

@@ -95,9 +95,12 @@ class BenchDevice(BenchMachine):
 class BenchAttentionEvaluate(BenchEvaluate):
     """``evaluate`` of bench attention."""
 
-    seconds: float = Field(10.0, gt=0)
+    peers: bool = True
+    """Time flex attention, and whole layers with projections beside ours: PyTorch's, and those of
+    x-transformers and Keras where they are installed."""
+    seconds: float = Field(5.0, gt=0)
     """Time for one shape, all cases together: where the rounds would take longer there are fewer, three at
-    least."""
+    least; where they take less and times scatter there are more."""
 
 
 class BenchAttentionRecipe(Recipe):

@@ -15,7 +15,15 @@ from attncli.recipe.vision import AugmentSection, LabelledPictures, PixelSection
 _OF_SWIN = ("depths", "window")
 _OF_VIT = ("tokenizer", "registers", "layers")
 _IN_WINDOWS = ("relative_2d", "none", "learned", "sinusoidal_2d", "learned_2d")
-_OF_CONVOLUTION = ("convolutions", "kernel", "stride", "pool", "convolution_width", "convolution_norm")
+_OF_CONVOLUTION = (
+    "convolutions",
+    "kernel",
+    "stride",
+    "pool",
+    "convolution_width",
+    "convolution_norm",
+    "convolution_blocks",
+)
 
 
 class ImageAttention(AttentionSection):
@@ -57,6 +65,8 @@ class ImageModel(Section):
     """Features of all convolutions but the last, which has the model's width."""
     convolution_norm: Literal["none", "group"] = "none"
     """Whether what convolutions find is normalised by groups of features (Wu and He 2018): learns faster."""
+    convolution_blocks: int = Field(0, ge=0)
+    """Residual blocks of two more convolutions behind each (He et al. 2016); 0 as in CCT."""
     pooling: Literal["auto", "class", "mean", "attention"] = "auto"
     """What the last layer reads: a class token of its own, the mean of the tokens, or a sum with learnt
     weights (CCT's sequence pooling); auto is class for vit and mean for swin, which has no class token."""

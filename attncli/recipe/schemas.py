@@ -30,6 +30,10 @@ SCHEMAS: dict[str, dict[str, tuple[str, str]]] = {
         "vit": ("attncli.recipe.image", "ImageRecipe"),
         "video": ("attncli.recipe.video", "VideoRecipe"),
     },
+    "detect": {
+        "faster_rcnn": ("attncli.recipe.detect", "FasterRcnnRecipe"),
+        "detr": ("attncli.recipe.detect", "DetrRecipe"),
+    },
     "segment": {"segment": ("attncli.recipe.segment", "SegmentRecipe")},
     "bench": {
         "train": ("attncli.recipe.bench", "BenchTrainRecipe"),

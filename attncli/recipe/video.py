@@ -33,6 +33,14 @@ class VideoData(PictureParts):
     fold: int | None = Field(None, ge=0)
     """Fold of the list that is the test set; the others are trained on. Those below 0 are never tested.
     Videos of one group are never on both sides, nor in both training and validation."""
+    cross_validate: bool = False
+    """Whether each fold of the list is the test set of a run of its own; mean and deviation are shown."""
+
+    def cross_checks(self) -> list[Rule]:
+        """One fold, or all of them."""
+        if self.cross_validate and self.fold is not None:
+            return [(("cross_validate", "fold"), "goes round all folds; leave data.fold out")]
+        return []
 
 
 class ClipSection(PixelSection):
@@ -172,6 +180,12 @@ class VideoRecipe(Recipe):
         if self.clip.frames % tubelet:
             why = f"{self.clip.frames} frames are not whole tubelets of {tubelet}"
             wrong.append((("clip.frames", "model.tubelet"), why))
+        for name in ("layer_decay", "head_rate"):
+            if getattr(self.train, name) != 1.0:
+                why = "is of encoders that are one stack of layers; a model of video has several"
+                wrong.append(((f"train.{name}",), why))
+        if self.data.cross_validate and self.train.seeds > 1:
+            wrong.append((("data.cross_validate", "train.seeds"), "give one of the two: folds or seeds"))
         if self.clip.motion != "none" and self.model.space_time == "frame":
             wrong.append((("clip.motion", "model.space_time"), "frame sees one frame, which has no motion"))
         return wrong

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from attncli.reports.alignment_page import PAGE
 from attncli.reports.fonts import use_fonts
 from attncli.training.files import disk_errors
 
@@ -89,50 +85,6 @@ def draw_alignment(
             aside.replace(path)
 
 
-_ROLLOUT = "Heads averaged, the residual stream counted as half, layers multiplied (Abnar and Zuidema 2020)."
-
-
-def alignment_html(
-    maps: Sequence[tuple[str, np.ndarray]],
-    target: Sequence[str],
-    source: Sequence[str],
-    title: str = "",
-    *,
-    notes: Sequence[Sequence[str]] = (),
-    rollout: np.ndarray | None = None,
-) -> str:
-    """A page that shows any layer's and head's weights, their means, and each weight under the pointer.
-
-    It stands alone: no file or network is needed, and no token can be anything but text in it.
-
-    Args:
-        maps: layer name and weights [H, T, S], in order.
-        target: T tokens, down the side.
-        source: S tokens, across the top.
-        title: the heading.
-        notes: for each layer a line about each head.
-        rollout: of self attention, weights [T, T] through all layers.
-    """
-    layers = []
-    for index, (name, weights) in enumerate(maps):
-        _check(weights[0], target, source)
-        heads = [weights.mean(0), *weights] if len(weights) > 1 else [weights[0]]
-        said = [_utf8(note) for note in notes[index]] if notes else []
-        said = ["", *said] if said and len(weights) > 1 else said
-        layers.append({"name": name, "maps": [_thousandths(each) for each in heads], "notes": said})
-    if len(maps) > 1:
-        mean = np.mean([weights.mean(0) for _, weights in maps], axis=0)
-        layers.insert(0, {"name": "mean of all layers", "maps": [_thousandths(mean)], "notes": []})
-    if rollout is not None:
-        _check(rollout, target, source)
-        layers.append({"name": "rollout", "maps": [_thousandths(rollout)], "notes": [_ROLLOUT]})
-    data = {"target": list(map(_utf8, target)), "source": list(map(_utf8, source)), "layers": layers}
-    heading = escape(_utf8(title) or "Alignment")
-    # In two steps, as the heading may hold anything, the second mark included.
-    before, _, after = PAGE.partition("@DATA@")
-    return before.replace("@TITLE@", heading) + _script_json(data) + after
-
-
 def _check(weights: np.ndarray, target: Sequence[str], source: Sequence[str]) -> None:
     if weights.shape != (len(target), len(source)):
         raise ValueError(f"weights {weights.shape} of {len(target)} target and {len(source)} source tokens")
@@ -158,20 +110,3 @@ def _label(token: str, longest: int = _LONGEST_LABEL) -> str:
     """A token as a line of visible text."""
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in token)
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
-
-
-def _thousandths(weights: np.ndarray) -> list[int]:
-    """Weights as whole thousandths, row by row: half the size of fractions."""
-    return np.rint(weights.astype(np.float64) * 1000).astype(int).ravel().tolist()
-
-
-def _utf8(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
-
-
-def _script_json(value: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text

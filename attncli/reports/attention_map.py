@@ -1,112 +1,92 @@
-"""Pictures and figures of recorded attention weights."""
+"""The picture of recorded attention weights: every head of every layer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from attncli.reports.fonts import use_fonts
+from attncli.reports.heads import Layer, Maps, rollout
+from attncli.training.files import disk_errors
 
-Maps = list[tuple[str, np.ndarray]]
-"""Layer name and weights [H, Tq, Tk] of one example, in the order of the forward pass."""
-
-
-@dataclass(frozen=True)
-class HeadFigures:
-    """What one head does on one input."""
-
-    layer: int
-    head: int
-    entropy: float
-    """Mean entropy of a query's weights, nats: 0 looks at one token, log(T) at all alike."""
-    span: float
-    """Mean distance in tokens between a query and what it looks at."""
-    strongest: tuple[int, int]
-    """Query and key of the largest single weight off the diagonal."""
-
-
-def head_figures(maps: Maps, between: np.ndarray | None = None) -> list[HeadFigures]:
-    """Entropy, span and strongest link of every head.
-
-    ``between`` [Tq, Tk]: the distances that spans are means of, where tokens do not stand in a row.
-    """
-    rows = []
-    for layer, (_, weights) in enumerate(maps):
-        distance = np.abs(np.arange(weights.shape[1])[:, None] - np.arange(weights.shape[2])[None, :])
-        for head, w in enumerate(weights.astype(np.float64)):
-            w = np.clip(w, 0, None)  # some mechanisms have weights below zero
-            entropy = float(-(w * np.log(np.clip(w, 1e-12, None))).sum(-1).mean())
-            off = np.where(distance == 0, -1.0, w)
-            query, key = np.unravel_index(int(off.argmax()), off.shape)
-            span = float((w * (distance if between is None else between)).sum(-1).mean())
-            rows.append(HeadFigures(layer, head, entropy, span, (int(query), int(key))))
-    return rows
-
-
-def rollout(maps: Maps) -> np.ndarray:
-    """Attention rollout [T, T]: heads averaged, residual stream counted as half, layers multiplied.
-
-    Abnar and Zuidema 2020, https://arxiv.org/abs/2005.00928. Self-attention only.
-    """
-    total = np.eye(maps[0][1].shape[1])
-    for _, weights in maps:
-        mixed = 0.5 * weights.astype(np.float64).mean(0) + 0.5 * np.eye(total.shape[0])
-        total = mixed / mixed.sum(-1, keepdims=True) @ total
-    return total
+_LABELLED = 0.1
+"""Inches that a token needs to be written beside a map."""
+_INCHES = 30.0
+"""Width of a picture of many heads."""
+_LONGEST = 24
+_PIXELS = 4000
+"""Of a picture's longer side, at most."""
 
 
 def draw_maps(maps: Maps, tokens: list[str], path: Path, title: str = "") -> None:
-    """Write a picture: a row a layer, a column a head, the rollout last; queries down, keys across."""
-    import matplotlib
+    """Write a picture of self attention: a row a layer, a column a head, the rollout last."""
+    weights = [each for _, each in maps]
+    layers = [Layer(f"layer {number}", each, tokens, tokens) for number, each in enumerate(weights, 1)]
+    rolled = [rollout(weights[:number]) for number in range(1, len(weights) + 1)]
+    draw_layers(layers, path, title, rolled)
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
 
-    with use_fonts([*tokens, title]):
-        layers, heads, length = len(maps), max(w.shape[0] for _, w in maps), len(tokens)
-        side = float(np.clip(0.17 * length, 1.6, 5.0))
-        labelled = length <= 40
-        figure, axes = plt.subplots(
-            layers,
-            heads + 1,
-            figsize=((heads + 1) * side + 1.5, layers * side + 1.2),
-            squeeze=False,
-            layout="constrained",
-        )
-        rolled = [rollout(maps[: n + 1]) for n in range(layers)]
-        for layer, (_, weights) in enumerate(maps):
-            for column in range(heads + 1):
-                axis = axes[layer][column]
-                if column < heads and column >= weights.shape[0]:
+def draw_layers(
+    layers: Sequence[Layer], path: Path, title: str = "", rolled: Sequence[np.ndarray] | None = None
+) -> None:
+    """Write a picture: a row a layer, a column a head; queries down, keys across, each layer with its own.
+
+    ``rolled`` [T, T] of each layer stands in a last column.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with use_fonts([*(token for layer in layers for token in (*layer.rows, *layer.columns)), title]):
+        heads = max(len(layer.weights) for layer in layers)
+        longest = max(max(len(layer.rows), len(layer.columns)) for layer in layers)
+        columns = heads + (rolled is not None)
+        side = float(np.clip(0.17 * longest, 1.6, np.clip(_INCHES / columns, 1.6, 5.0)))
+        size = (columns * side + 1.5, len(layers) * side + 1.2)
+        figure = Figure(figsize=size, dpi=min(130.0, _PIXELS / max(size)), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(len(layers), columns, squeeze=False)
+        for number, layer in enumerate(layers):
+            labelled = side / longest >= _LABELLED
+            for column in range(columns):
+                axis = axes[number][column]
+                if heads > column >= len(layer.weights):
                     axis.axis("off")
                     continue
                 last = column == heads
-                axis.imshow(
-                    rolled[layer] if last else weights[column], cmap="magma" if last else "viridis", vmin=0
-                )
-                axis.set_xticks([])
-                axis.set_yticks([])
-                if layer == 0:
+                weights = rolled[number] if last else layer.weights[column]
+                _draw(axis, weights, layer, last, labelled and column == 0, labelled)
+                if number == 0:
                     axis.set_title("rollout so far" if last else f"head {column + 1}", fontsize=9)
-                if labelled and column == 0:
-                    axis.set_yticks(range(length), tokens, fontsize=5.5, parse_math=False)
-                elif column == 0:
-                    axis.set_ylabel("query")
-                if labelled and layer == layers - 1:
-                    axis.set_xticks(range(length), tokens, fontsize=5.5, rotation=90, parse_math=False)
-                if column == 0:
-                    axis.annotate(
-                        f"layer {layer + 1}",
-                        xy=(0, 1),
-                        xycoords="axes fraction",
-                        xytext=(-2, 4),
-                        textcoords="offset points",
-                        ha="right",
-                        fontsize=9,
-                    )
+            _name(axes[number][0], layer.name)
         if title:
             figure.suptitle(title, fontsize=10, parse_math=False)
-        figure.savefig(path, dpi=130)
-        plt.close(figure)
+        with disk_errors(str(path)):
+            figure.savefig(path)
+
+
+def _draw(axis: Any, weights: np.ndarray, layer: Layer, rolled: bool, down: bool, across: bool) -> None:
+    """A map; its tokens at the side where ``down``, and below where ``across``."""
+    axis.imshow(weights, cmap="magma" if rolled else "viridis", vmin=0, interpolation="nearest")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    font = {"fontsize": 5.5, "parse_math": False}
+    if down:
+        axis.set_yticks(range(len(layer.rows)), [_label(token) for token in layer.rows], **font)
+    if across:
+        axis.set_xticks(
+            range(len(layer.columns)), [_label(token) for token in layer.columns], rotation=90, **font
+        )
+    axis.tick_params(length=1.5, width=0.5)
+
+
+def _name(axis: Any, name: str) -> None:
+    place = {"xy": (0, 1), "xycoords": "axes fraction", "xytext": (-2, 4), "textcoords": "offset points"}
+    axis.annotate(name, **place, ha="right", fontsize=9)
+
+
+def _label(token: str) -> str:
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in token)
+    return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"

@@ -83,7 +83,7 @@ def _draw_evaluations(axis: Any, curves: dict[str, _Points], best: dict[str, Any
         axis.plot(*zip(*points, strict=True), color=color, marker="o", ms=3, label=f"validation {label}")
         if name == best.get("metric"):
             at = (best["step"], best["value"])
-            axis.annotate(f"{at[1]:.4g}", at, textcoords="offset points", xytext=(0, -12), ha="center")
+            axis.annotate(f"{at[1]:.4g}", at, textcoords="offset points", xytext=(-4, -12), ha="right")
 
 
 def _draw_rates(axis: Any, logged: list[dict[str, Any]]) -> None:

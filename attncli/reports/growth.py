@@ -11,7 +11,7 @@ from attncli.training.files import disk_errors
 def draw_growth(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw time and peak memory of one sequence over its length, both logarithmic, into ``path`` (a picture).
 
-    A row of panels for each precision and direction; dashed lines are direct calls, not the core's.
+    A row of panels for each precision and direction; grey lines are direct calls and other libraries.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -46,20 +46,24 @@ def draw_growth(rows: list[dict[str, Any]], path: Path) -> None:
 _TITLES = {"ms": "time", "MiB": "peak memory"}
 _DIRECTIONS = {"forward": "forward", "backward": "forward and backward"}
 _MARKS = "osD^vP"
+_LINES = ("--", ":", "-.")
+_PEER_MARKS = "x+1*"
 
 
 def _styles(cases: list[str]) -> dict[str, dict[str, Any]]:
-    """A colour and mark for each case; direct calls are grey and dashed."""
+    """A colour and mark for each case of ours; all others are grey, told apart by line and mark."""
     from matplotlib import colormaps
 
     colours = colormaps["tab10"].colors
     styles: dict[str, dict[str, Any]] = {}
-    number = 0
+    ours = others = 0
     for case in cases:
         if case.startswith("attn "):
-            mark = _MARKS[number // len(colours) % len(_MARKS)]
-            styles[case] = {"color": colours[number % len(colours)], "marker": mark}
-            number += 1
+            mark = _MARKS[ours // len(colours) % len(_MARKS)]
+            styles[case] = {"color": colours[ours % len(colours)], "marker": mark}
+            ours += 1
         else:
-            styles[case] = {"color": "0.45", "ls": "--" if "formula" in case else ":", "marker": "x"}
+            line, mark = _LINES[others % len(_LINES)], _PEER_MARKS[others // len(_LINES) % len(_PEER_MARKS)]
+            styles[case] = {"color": "0.45", "ls": line, "marker": mark}
+            others += 1
     return styles

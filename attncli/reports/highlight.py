@@ -1,4 +1,4 @@
-"""Texts with a weight on every word: shaded on the terminal, and as a page."""
+"""Texts with a weight on every word: shaded on the terminal, and on a page."""
 
 from __future__ import annotations
 
@@ -97,55 +97,8 @@ def plain(shading: Shading, most: int = 10) -> list[tuple[str, float]]:
     return [(piece.text, piece.weight) for piece in ranked]
 
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; --text: #1d2330; --back: #fff; --soft: #667; --line: #d9dde5;
- --for: 37, 99, 235; --against: 214, 48, 49 }}
-@media (prefers-color-scheme: dark) {{ :root {{ --text: #e7eaf0; --back: #14171d; --soft: #9aa3b2;
- --line: #333a46; --for: 90, 150, 255; --against: 255, 100, 100 }} }}
-body {{ font: 16px/1.9 system-ui, sans-serif; color: var(--text); background: var(--back);
- max-width: 60em; margin: 2em auto; padding: 0 1em }}
-h1 {{ font-size: 1.15em; overflow-wrap: anywhere; line-height: 1.4 }}
-h2 {{ font-size: .95em; margin: 1.8em 0 .3em; border-top: 1px solid var(--line); padding-top: .8em }}
-p.note {{ color: var(--soft); font-size: .85em; margin: 0 0 .5em; line-height: 1.4 }}
-.line {{ overflow-wrap: anywhere; border-left: .5em solid transparent; padding-left: .6em; margin: .15em 0 }}
-.p {{ border-radius: .2em; padding: .1em .05em; background: rgba(var(--for), var(--w)) }}
-.n {{ border-radius: .2em; padding: .1em .05em; background: rgba(var(--against), var(--w)) }}
-table {{ border-collapse: collapse; font-size: .9em; line-height: 1.5 }}
-td {{ padding: .1em 1em .1em 0 }}
-td.r {{ text-align: right; font-variant-numeric: tabular-nums }}
-</style>
-</head>
-<body>
-<h1 dir="auto">{title}</h1>
-{result}
-{sections}
-</body>
-</html>
-"""
-
-
-def page(title: str, result: Sequence[tuple[str, str]], shadings: Sequence[Shading]) -> str:
-    """A page that needs nothing else: what was predicted, and the text once for each way to weigh it.
-
-    ``result``: rows of two cells. Words show their weights under the pointer.
-    """
-    rows = "".join(
-        f'<tr><td dir="auto">{html.escape(name)}</td><td class="r">{html.escape(value)}</td></tr>'
-        for name, value in result
-    )
-    table = f"<table>{rows}</table>" if rows else ""
-    sections = "\n".join(map(_section, shadings))
-    return _PAGE.format(title=html.escape(title), result=table, sections=sections)
-
-
-def _section(shading: Shading) -> str:
+def section(shading: Shading) -> str:
+    """The text of a shading in HTML; words show their weights under the pointer."""
     largest, longest = _largest(shading), _largest_line(shading)
     lines = []
     for line in shading.lines:
@@ -165,4 +118,4 @@ def _section(shading: Shading) -> str:
             edge = f' style="border-color:rgba(var(--for),{share:.3f})" title="sentence: {line.weight:.4g}"'
         lines.append(f'<div class="line" dir="auto"{edge}>{"".join(spans)}</div>')
     note = f'<p class="note">{html.escape(shading.note)}</p>' if shading.note else ""
-    return f"<section><h2>{html.escape(shading.name)}</h2>{note}{''.join(lines)}</section>"
+    return f"<section><h3>{html.escape(shading.name)}</h3>{note}{''.join(lines)}</section>"

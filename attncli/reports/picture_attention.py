@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from attncli.reports.attention_map import Maps, rollout
 from attncli.reports.fonts import use_fonts
+from attncli.reports.heads import Maps, rollout
 
 Grid = tuple[int, int]
 Overlay = tuple[str, np.ndarray, bool]
@@ -29,7 +29,7 @@ def seen(maps: Maps, reads: np.ndarray, grid: Grid) -> list[np.ndarray]:
 
 def rolled(maps: Maps, reads: np.ndarray, grid: Grid) -> np.ndarray:
     """Attention rollout to what the output reads, [R, S]."""
-    return (reads @ rollout(maps))[-grid[0] * grid[1] :].reshape(grid)
+    return (reads @ rollout([weights for _, weights in maps]))[-grid[0] * grid[1] :].reshape(grid)
 
 
 def distances(grid: Grid, prefix: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from attncli.reports.attention_map import Maps
+from attncli.reports.heads import Maps
 from attncli.reports.picture_attention import Grid, Overlay, shown
 from attncli.reports.picture_page_html import PAGE
 

@@ -24,7 +24,7 @@ class Strip:
 
     title: str
     frames: np.ndarray
-    """uint8 [P, H, W, C]."""
+    """uint8 [T, H, W, C]; T is P times the frames of a moment."""
     numbers: Sequence[int]
     """Of the frames in the video, from 0."""
     moments: np.ndarray
@@ -34,18 +34,27 @@ class Strip:
     gradients: np.ndarray
     """[P, R, Q]: what each region adds to the output; negative ones speak against it."""
 
+    @property
+    def each(self) -> int:
+        """Frames of a moment."""
+        return len(self.frames) // len(self.moments)
+
+    def number(self, moment: int) -> int:
+        """Of a moment's first frame."""
+        return int(self.numbers[moment * self.each])
+
 
 def key_frames(strip: Strip, most: int = 3) -> list[int]:
-    """Numbers in the video of the frames that counted most, the most important first."""
+    """Numbers of the frames at which the moments that counted most begin, the most important first."""
     order = np.argsort(-strip.moments, kind="stable")[:most]
-    return [int(strip.numbers[at]) for at in order]
+    return [strip.number(int(at)) for at in order]
 
 
 def draw_strips(strips: Sequence[Strip], path: Path, title: str = "") -> None:
     """Write a picture: for each clip its frames with their shares, the regions, and the gradients."""
     from matplotlib.figure import Figure
 
-    columns = max(min(MOST, len(strip.frames)) for strip in strips)
+    columns = max(min(MOST, len(strip.moments)) for strip in strips)
     height, width = strips[0].frames.shape[1:3]
     wide = float(np.clip(1.15 * width / height, 0.8, 2.2))
     size = (columns * wide + 1.2, len(strips) * 3 * 1.35 + 0.8)
@@ -72,11 +81,11 @@ def _draw_strip(rows: np.ndarray, strip: Strip, height: int) -> None:
     strongest = max(float(strip.regions.max()), 1e-12)
     largest = max(float(np.abs(strip.gradients).max()), 1e-12)
     for column, at in enumerate(chosen.tolist()):
-        ground = shown(strip.frames[at], 112)
+        ground, number = shown(strip.frames[at * strip.each], 112), strip.number(at)
         grey, pixels = ground.mean(2), ground.shape[:2]
         rows[0][column].imshow(ground)
-        bold = "bold" if strip.numbers[at] in keys else "normal"
-        told = f"frame {strip.numbers[at]}: {100 * strip.moments[at]:.0f} %"
+        bold = "bold" if number in keys else "normal"
+        told = f"frame {number}: {100 * strip.moments[at]:.0f} %"
         rows[0][column].set_title(told, fontsize=7, fontweight=bold)
         for row, weights, colours, least, most in (
             (rows[1], strip.regions[at], "inferno", 0.0, strongest),

@@ -29,6 +29,7 @@ def video_page(
             "title": strip.title,
             "frames": [_encoded(frame) for frame in strip.frames],
             "numbers": [int(number) for number in strip.numbers],
+            "each": strip.each,
             "moments": _rounded(strip.moments, 1.0),
             "grid": list(strip.regions.shape[1:]),
             "attention": _rounded(strip.regions, float(strip.regions.max())),
@@ -119,7 +120,7 @@ output { display: block; color: var(--soft); font-size: .9em; min-height: 1.5em 
 const data = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);
 const clip = at("clip"), what = at("what"), play = at("play"), rate = at("rate");
-let moment = 0, playing = true, last = 0;
+let frame = 0, playing = true, last = 0;
 
 function paint(canvas, weights, signed) {
   const rows = weights.length, columns = weights[0].length;
@@ -134,14 +135,16 @@ function paint(canvas, weights, signed) {
 
 function show() {
   const one = data.clips[clip.selectedIndex], kind = what.value;
-  moment %= one.frames.length;
-  at("frame").src = "data:image/png;base64," + one.frames[moment];
+  frame %= one.frames.length;
+  const moment = Math.floor(frame / one.each);
+  at("frame").src = "data:image/png;base64," + one.frames[frame];
   at("frame").className = kind === "none" ? "" : "under";
   at("map").hidden = kind === "none";
   if (kind !== "none") paint(at("map"), one[kind][moment], kind === "gradients");
   [...at("bars").children].forEach((bar, n) => bar.classList.toggle("now", n === moment));
   const share = (one.moments[moment] / 10).toFixed(1);
-  at("told").textContent = `frame ${one.numbers[moment]}: ${share} % of what the output reads`
+  at("told").textContent = `frame ${one.numbers[frame]}: ${share} % of what the output reads`
+    + (one.each > 1 ? ` (with its ${one.each - 1} neighbour${one.each > 2 ? "s" : ""})` : "")
     + (kind === "gradients" ? "; blue speaks for it, red against it" : "");
 }
 
@@ -151,16 +154,21 @@ function choose() {
     const bar = document.createElement("button");
     bar.type = "button";
     bar.style.height = `${100 * share / most}%`;
-    bar.title = `frame ${one.numbers[n]}: ${(share / 10).toFixed(1)} %`;
-    bar.addEventListener("click", () => { playing = false; play.textContent = "play"; moment = n; show(); });
+    bar.title = `frame ${one.numbers[n * one.each]}: ${(share / 10).toFixed(1)} %`;
+    bar.addEventListener("click", () => {
+      playing = false;
+      play.textContent = "play";
+      frame = n * one.each;
+      show();
+    });
     return bar;
   }));
-  moment = 0;
+  frame = 0;
   show();
 }
 
 function tick(now) {
-  if (playing && now - last >= 1000 / Number(rate.value)) { last = now; moment += 1; show(); }
+  if (playing && now - last >= 1000 / Number(rate.value)) { last = now; frame += 1; show(); }
   requestAnimationFrame(tick);
 }
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from attncli.models.vision.video_config import VideoConfig
-from attncli.reports.attention_map import rollout
+from attncli.reports.heads import rollout
 
 Weights = Sequence[tuple[str, np.ndarray]]
 """Names of layers with their weights [rows, H, T, T], of one clip, in the order of the forward pass."""
@@ -56,7 +56,7 @@ class _Seen:
 
     def rolled(self, part: str, row: int, length: int) -> np.ndarray:
         """Rollout [T, T] of the layers whose names begin so."""
-        maps = [(name, weights[row]) for name, weights in self.layers if name.startswith(part)]
+        maps = [weights[row] for name, weights in self.layers if name.startswith(part)]
         return rollout(maps) if maps else np.eye(length)
 
 

@@ -187,15 +187,16 @@ def probabilities(logits: np.ndarray, kind: str) -> np.ndarray:
     return shifted / shifted.sum(-1, keepdims=True)
 
 
-def predicted(task: Any, logits: Tensor) -> tuple[list[tuple[str, str]], int, str]:
-    """Rows on one example for people, the likeliest first, and the likeliest output with its name."""
+def predicted(task: Any, logits: Tensor) -> tuple[list[tuple[str, str]], int, str, dict[str, float]]:
+    """Rows on one example for people, the likeliest first; the likeliest output, its name, all as numbers."""
     kind, names = task.labels.kind, task.labels.names
     shares = probabilities(logits.detach().cpu().numpy().astype(np.float64), kind)[0]
     if kind == "regression":
-        return [("predicted", f"{shares[0]:.4g}")], 0, "the number"
+        return [("predicted", f"{shares[0]:.4g}")], 0, "the number", {"predicted": float(shares[0])}
     order = np.argsort(-shares, kind="stable")
     rows = [(names[at], f"{100 * shares[at]:.1f} %") for at in order[:10]]
-    return rows, int(order[0]), names[int(order[0])]
+    numbers = {f"{names[at]}, %": 100 * float(shares[at]) for at in order[:10]}
+    return rows, int(order[0]), names[int(order[0])], numbers
 
 
 def balanced_weights(targets: np.ndarray, labels: Labels) -> np.ndarray:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from attncli.attention import record
+from attncli.attention import Head, record
 from attncli.layers.ragged import Ragged
 from attncli.tasks.bag_of_words import BagTask
 from attncli.tasks.classify import predicted
 from attncli.tasks.encoder_classify import EncoderClassifyTask
 from attncli.tasks.han import HanTask
+from attncli.tasks.pruning import Predict, Prediction, heads_of
 from attncli.tasks.tag import TagTask
 
 Maps = list[tuple[str, np.ndarray]]
@@ -43,12 +44,26 @@ class Explained:
     """Attention of each layer [H, T, T]; empty where the model has no self-attention to show."""
     score: Callable[[], Tensor] | None
     """Runs the model and gives the output that is explained; None where ``words`` says all."""
+    predict: Predict | None
+    """Runs the model and gives all that it predicts; None where no layer has heads."""
+    heads: list[Head]
+    """Behind ``maps``, in their order."""
     embedding: torch.nn.Module | None
     place: np.ndarray | None
     """Of each embedding asked for, its number among the tokens line by line."""
     words: list[list[float]] | None = None
     sentences: list[float] | None = None
     words_name: str = "attention"
+    shares: dict[str, float] = field(default_factory=dict)
+    """What was predicted as numbers: percents of labels."""
+    whole: bool = True
+    """Whether ``predict`` speaks of the text as a whole, not of each word."""
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Numbers that runs can be compared by: how many tokens, and shares in percent or the number."""
+        found: dict[str, float] = {"tokens": sum(map(len, self.tokens.lines))}
+        return found | self.shares
 
 
 def explain(task: Any, text: str, pair: str | None = None) -> Explained:
@@ -67,16 +82,29 @@ def _encoded(task: EncoderClassifyTask, text: str, pair: str | None) -> Explaine
     inputs = _one_row(task, ids, segments)
     with torch.no_grad(), record(task.model) as recorded:
         logits = task.model(**inputs).float()
-    rows, output, name = predicted(task, logits)
+    rows, output, name, shares = predicted(task, logits)
     return Explained(
         rows,
         name,
         Tokens(*([[part[at] for part in parts]] for at in range(3))),
         _maps(recorded.weights),
         lambda: task.model(**inputs).float()[0, output],
+        lambda: _labelled(task.model(**inputs).float(), task.labels.kind),
+        heads_of(recorded.weights),
         task.model.encoder.embeddings.word,
         np.arange(len(ids)),
+        shares=shares,
     )
+
+
+def _labelled(logits: Tensor, kind: str) -> Prediction:
+    """What logits [1, L] of a text say."""
+    if kind == "regression":
+        return Prediction(None, numbers=logits[0])
+    if kind == "single":
+        return Prediction.of(logits)
+    both = torch.stack([logits[0], torch.zeros_like(logits[0])], -1)  # [L, 2]: each label, or not
+    return Prediction.of(both)
 
 
 def _one_row(task: Any, ids: np.ndarray, segments: np.ndarray) -> dict[str, Tensor]:
@@ -113,8 +141,11 @@ def _tagged(task: TagTask, text: str) -> Explained:
         _word_tokens(task, words, numbers, begins, row),
         _maps(recorded.weights),
         lambda: task.model(**inputs).float()[0, chosen, label],
+        lambda: Prediction.of(task.model(**inputs)[0]),
+        heads_of(recorded.weights),
         task.model.encoder.embeddings.word,
         np.arange(len(row)),
+        whole=False,
     )
 
 
@@ -160,7 +191,7 @@ def _document(task: HanTask, text: str) -> Explained:
     inputs = {name: value.to(device) for name, value in task.inputs(batch).items()}
     with torch.no_grad(), record(task.model) as recorded:
         logits = task.model(**inputs).float()
-    rows, output, name = predicted(task, logits)
+    rows, output, name, shares = predicted(task, logits)
     found = dict(recorded.weights)
     sentences = found.get("sentences")
     per_word = found.get("words")
@@ -175,6 +206,8 @@ def _document(task: HanTask, text: str) -> Explained:
         Tokens(words, [[True] * len(line) for line in words], [[False] * len(line) for line in words]),
         [],
         lambda: task.model(**inputs).float()[0, output],
+        None,
+        [],
         task.model.embedding,
         place,
         words=None
@@ -182,6 +215,7 @@ def _document(task: HanTask, text: str) -> Explained:
         else [per_word[0, 0, at, : len(line)].tolist() for at, line in enumerate(words)],
         sentences=None if sentences is None else sentences[0, 0, 0, : len(words)].tolist(),
         words_name="attention of words and sentences",
+        shares=shares,
     )
 
 
@@ -195,7 +229,7 @@ def _bag(task: BagTask, text: str) -> Explained:
         logits = task.model(**inputs).float()
         scores = task.model.scores.detach()
         scores = scores[:, 0] if scores.shape[1] == 1 else scores
-    rows, output, name = predicted(task, logits)
+    rows, output, name, shares = predicted(task, logits)
     gains = {}
     for feature, weight in zip(inputs["features"][0].tolist(), inputs["weights"][0].tolist(), strict=True):
         column = scores[feature] if scores.ndim == 1 else scores[feature, output] - scores[feature].mean()
@@ -223,7 +257,10 @@ def _bag(task: BagTask, text: str) -> Explained:
         [],
         None,
         None,
+        [],
+        None,
         None,
         words=[weights],
         words_name="what its words add to the output",
+        shares=shares,
     )

@@ -59,7 +59,7 @@ def look(task: ImageClassifyTask, path: Path) -> Looked:
     model = task.model
     with torch.no_grad():
         logits = model(**inputs).float()
-    rows, output, name = predicted(task, logits)
+    rows, output, name, _ = predicted(task, logits)
 
     def score() -> Tensor:
         return model(**inputs).float()[0, output]

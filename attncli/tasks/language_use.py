@@ -9,6 +9,7 @@ import torch
 
 from attncli.decoding import Sampling, generate
 from attncli.tasks.pretrain import PretrainTask
+from attncli.tasks.pruning import Predict, Prediction
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,30 @@ def tokens_of(task: PretrainTask, text: str) -> tuple[torch.Tensor, list[str]]:
         raise ValueError(f"it has {len(ids)} tokens; the model takes {task.recipe.model.length}")
     device = next(task.model.parameters()).device
     return torch.tensor([ids], device=device), [_shown(task, token) for token in ids]
+
+
+def predictor(task: PretrainTask, tokens: torch.Tensor) -> Predict:
+    """Runs the model on tokens [1, T] as it was trained: the next token of each, or tokens behind masks.
+
+    Every seventh token is masked at a time, in as many rows as mask each of them once; of long texts in
+    fewer.
+    """
+    model = task.model.eval()
+    if task.causal:
+        labels = tokens[0, 1:]
+        return lambda: Prediction.of(model(tokens)[0, : max(len(labels), 1)], labels if len(labels) else None)
+    inner = torch.arange(1, tokens.shape[1] - 1, device=tokens.device)  # without the frame
+    count = min(_MASK_EVERY, len(inner), max(1, _MASKED_TOKENS // tokens.shape[1]))
+    places = [inner[row::_MASK_EVERY] for row in range(count)]
+    rows = tokens.repeat(count, 1)  # [R, T]
+    at = torch.cat([row * tokens.shape[1] + found for row, found in enumerate(places)])
+    labels = rows.flatten()[at]
+    rows.view(-1)[at] = task.tokenizer.mask_id
+    return lambda: Prediction.of(model(rows, labels_at=at).logits, labels)
+
+
+_MASK_EVERY = 7  # about as many as training masks
+_MASKED_TOKENS = 1024  # of all rows together, at most
 
 
 def _shown(task: PretrainTask, token: int) -> str:

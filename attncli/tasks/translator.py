@@ -21,6 +21,7 @@ from attncli.decoding import (
     sample_translations,
 )
 from attncli.recipe.translate import Search
+from attncli.tasks.pruning import Prediction
 
 
 @dataclass(frozen=True)
@@ -142,18 +143,32 @@ class Translator:
         return ids.to(self.device), keep.to(self.device)
 
     @torch.inference_mode()
-    def maps(self, source: list[int], target: list[int]) -> list[tuple[str, NDArray[np.float32]]]:
-        """Cross attention of each layer while ``target`` (without its end) is written: [H, T + 1, S] each.
+    def read(self, source: list[int], target: list[int]) -> list[tuple[str, Tensor]]:
+        """Recorded attention of every layer [1, H, Tq, Tk] while ``target`` (without its end) is written.
 
-        Row t is where the model looks when it predicts target token t, the end included. It is computed by
-        reading the translation again, and so the same whatever search found it.
+        Row t of the decoder's is where the model looks when it predicts target token t, the end included. It
+        is computed by reading the translation again, and so the same whatever search found it.
         """
-        tokens = torch.tensor([[self.tokenizer.bos_id, *target]], device=self.device)
         with record(self.model) as recorded:
-            self.model(torch.tensor([source], device=self.device), tokens)
+            self.model(*self._pair(source, target))
+        return recorded.weights
+
+    def maps(self, source: list[int], target: list[int]) -> list[tuple[str, NDArray[np.float32]]]:
+        """Cross attention of each layer: [H, T + 1, S] each, as :meth:`read` gives it."""
         return [
-            (name, weights[0].float().cpu().numpy()) for name, weights in recorded.weights if "cross" in name
+            (name, weights[0].float().cpu().numpy())
+            for name, weights in self.read(source, target)
+            if "cross" in name
         ]
+
+    def predict(self, source: list[int], target: list[int]) -> Prediction:
+        """What the model says at each token of ``target`` and at its end, given those before."""
+        logits = self.model(*self._pair(source, target))[0]  # [T + 1, V]
+        return Prediction.of(logits, torch.tensor([*target, self.tokenizer.eos_id], device=self.device))
+
+    def _pair(self, source: list[int], target: list[int]) -> tuple[Tensor, Tensor]:
+        rows = [source], [[self.tokenizer.bos_id, *target]]
+        return tuple(torch.tensor(row, device=self.device) for row in rows)
 
 
 def one_map(maps: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -12,15 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attncli.data.clips.labelled import (
-    VideoSet,
-    VideoSets,
-    evaluation_batches,
-    prepare_videos,
-    read_video_set,
-    training_batches,
-    unlabelled_videos,
-)
+from attncli.data.clips.batches import evaluation_batches, training_batches
+from attncli.data.clips.labelled import prepare_videos, read_video_set, unlabelled_videos
+from attncli.data.clips.sets import VideoSet, VideoSets, write_examples
 from attncli.data.images.augment import Augmentation
 from attncli.data.images.format import PictureFormat
 from attncli.data.labels import Labels
@@ -38,6 +32,7 @@ from attncli.tasks.watch import Watch
 from attncli.training.task import Batch, Shard
 
 _CONFIG = "model.json"
+_EXAMPLES = "examples"
 
 
 class VideoTask(ClassifyTask):
@@ -87,6 +82,8 @@ class VideoTask(ClassifyTask):
         self.form.save(run)
         text = json.dumps(self.model.config.plain(), indent=2)
         (run / _CONFIG).write_text(text + "\n", encoding="utf-8")
+        if self.recipe.data.path == "builtin":  # so that there is something to apply the run to
+            write_examples(self.sets.tests[0], self.labels, run / _EXAMPLES)
 
     def to(self, device: torch.device) -> None:
         """Move the model, and what frames are normalised with."""
@@ -214,8 +211,8 @@ class VideoTask(ClassifyTask):
 
     def next_commands(self, run: Path) -> list[str]:
         """What to type after training."""
-        place = next((p for p in self.sets.validation.places if Path(p).exists()), "CLIP")
-        shown = shlex.quote(place)
+        places = [*self.sets.validation.places, *map(str, sorted(run.glob(f"{_EXAMPLES}/*")))]
+        shown = shlex.quote(next((place for place in places if Path(place).exists()), "CLIP"))
         return [f"attn classify {run} {shown}", f"attn inspect {run} {shown}", f"attn evaluate {run}"]
 
 

@@ -28,7 +28,7 @@ class WatchedClip:
     """One clip of a video at one scale, as the model sees it."""
 
     frames: np.ndarray
-    """uint8 [P, H, W, C]: the first frame of each moment."""
+    """uint8 [T, H, W, C]; T is P times the frames of a moment."""
     numbers: list[int]
     """Their numbers in the video, from 0."""
     there: np.ndarray
@@ -68,7 +68,7 @@ def watch(task: VideoTask, path: Path) -> Watched:
     if wrong:
         raise DataError(Problem(wrong[0], str(path)))
     logits, _ = task._logits(examples)
-    rows, output, name = predicted(task, torch.from_numpy(logits))
+    rows, output, name, _ = predicted(task, torch.from_numpy(logits))
     clip, config = task.recipe.clip, task.model.config
     places = task.evaluation_batches(examples).examples
     assert isinstance(places, ClipRows)
@@ -105,12 +105,10 @@ def _scales(
     found = []
     for scale, stride in enumerate(strides):
         frames = slice(scale * config.frames, (scale + 1) * config.frames)
+        chosen = np.arange(frames.start, frames.stop)
+        there = keep[frames].reshape(-1, config.tubelet).any(1)
         if config.space_time == "frame":
-            chosen = np.array([frames.start + int(keep[frames].sum()) // 2])
-            there = np.ones(1, bool)
-        else:
-            chosen = np.arange(frames.start, frames.stop, config.tubelet)
-            there = keep[frames].reshape(-1, config.tubelet).any(1)
+            chosen, there = chosen[int(keep[frames].sum()) // 2 :][:1], np.ones(1, bool)
         shown = pixels[chosen].transpose(0, 2, 3, 1)
         found.append(WatchedClip(shown, numbers[chosen].tolist(), there, stride))
     return found

@@ -38,7 +38,7 @@ class Batches(Protocol):
 
     epoch: float
     """Passes over the data so far, with the fraction. Where there is also ``waited``, the seconds that the
-    loop has waited for batches so far, it goes into ``timings.jsonl``."""
+    loop has waited for batches so far, it goes into ``timings.jsonl``; ``close`` is called after training."""
 
     def next(self, parts: Sequence[int], of: int) -> list[Batch]:
         """The chosen ``parts`` of the next global batch cut into ``of``; then move on.

@@ -7,11 +7,13 @@ from random import Random
 import pytest
 import torch
 
-from attncli.attention import MECHANISMS
+from attncli.attention import MECHANISMS, Causal
 from attncli.attention.layouts import LAYOUTS
 from attncli.bench import timing
 from attncli.bench.attention import Row, growth
+from attncli.bench.cases import Cases
 from attncli.bench.compare import compare
+from attncli.bench.layers import build_layers
 from attncli.bench.memory import peak_memory
 from attncli.bench.rates import matmul_rate
 from attncli.bench.timing import Timing, interleave
@@ -127,6 +129,7 @@ TOY_ATTENTION = [
     "model.head_width=8",
     "train.directions=[forward]",
     "evaluate.rounds=3",
+    "evaluate.peers=false",
 ]
 
 
@@ -224,7 +227,40 @@ def test_compare_takes_an_earlier_result(capfd, tmp_path, monkeypatch):
         assert run_program([*base, "--compare", wrong]) == 2
         assert said in capfd.readouterr().err
     assert run_program(["bench", "train", "--picture", "x.png"]) == 2
-    assert "belongs to attn bench attention" in capfd.readouterr().err
+    assert "belongs to attn bench attention and quality" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_layers_of_other_libraries_compute_what_ours_does(causal):
+    exact, layers, left_out = build_layers(
+        heads=2, head_dim=8, causal=causal, kind=torch.float32, device=CPU, peers=True, seed=1
+    )
+    assert {"attn layer", "torch.nn.MultiheadAttention"} <= layers.keys()
+    assert left_out == []
+    x = torch.randn(2, 9, 16)
+    with torch.no_grad():
+        want = exact(x.double(), mask=Causal() if causal else None)
+        for name, (call, parameters) in layers.items():
+            assert torch.allclose(call(x).double(), want, atol=1e-5), name
+            assert sum(p.numel() for p in parameters) == 4 * 16 * 16, name
+    grads = [torch.autograd.grad(call(x).sum(), parameters) for call, parameters in layers.values()]
+    assert all(len(found) >= 2 for found in grads)
+
+
+def test_layers_stand_beside_the_mechanisms(capfd, monkeypatch):
+    monkeypatch.setattr(Cases, "_flex", lambda self, shape: [])  # compiling takes half a minute
+    settings = [*TOY_ATTENTION[:-1], "data.lengths=[1024]", "data.mechanisms=[scaled_dot]"]
+    settings += ["train.directions=[forward,backward]", "data.causal=true"]
+    assert run_program(["bench", "attention", *settings, "--json"]) == 0
+    report = json.loads(capfd.readouterr().out)
+    rows = {(row["case"], row["direction"]): row for row in report["rows"]}
+    for direction in ("forward", "backward"):
+        mine, theirs = rows["attn layer", direction], rows["torch.nn.MultiheadAttention", direction]
+        assert theirs["ratio"] == 1
+        assert mine["error"] < 1e-5
+        assert theirs["error"] < 1e-5
+    backward = rows["attn layer", "backward"]["gigaflop"]
+    assert backward > 2 * rows["attn layer", "forward"]["gigaflop"]
 
 
 def test_bench_mistakes(capfd):

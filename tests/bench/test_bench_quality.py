@@ -97,7 +97,7 @@ def test_every_mechanism_takes_part(capfd):
     assert all(0 <= row["value"] <= 1 and row["steps"] > 0 for row in report["rows"])
 
 
-def test_masked_words_of_a_text(capfd):
+def test_masked_words_of_a_text(capfd, tmp_path):
     settings = [
         *TOY,
         "data.mechanisms=[scaled_dot,linear]",
@@ -107,6 +107,11 @@ def test_masked_words_of_a_text(capfd):
     assert run(["bench", "quality", *settings]) == 0
     shown = capfd.readouterr().out
     assert "masked loss" in shown
+    picture, out = tmp_path / "q.png", tmp_path / "q.csv"
+    assert run(["bench", "quality", *settings, "--picture", str(picture), "--out", str(out)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert len(out.read_text().splitlines()) == 1 + 4
+    capfd.readouterr()
     assert "chance" in shown
     assert run(["bench", "quality", "data.probes=[copi]"]) == 2
     assert "copy" in capfd.readouterr().err

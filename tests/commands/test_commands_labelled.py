@@ -92,7 +92,7 @@ def questions(tmp_path_factory):
 
 
 def _train(path, *arguments):
-    assert run_program([*map(str, arguments), "--out", str(path)]) == 0
+    assert run_program([*map(str, arguments), "train.precision=float32", "--out", str(path)]) == 0
     return path
 
 
@@ -147,11 +147,14 @@ def test_recipes_are_counted():
 
 @pytest.mark.parametrize(
     "entry",
-    [entry for entry in catalogue.shipped() if entry.command in ("finetune", "classify")],
+    [e for e in catalogue.shipped() if e.command in ("finetune", "classify") and e.full != "finetune/vit"],
     ids=lambda entry: entry.full,
 )
 def test_every_recipe_trains_two_steps_on_built_in_data(attn, entry):
-    ran = attn(entry.command, entry.name, "--json", "data.limit=200", "train.steps=2", "train.batch=8")
+    settings = ["data.path=builtin", "data.limit=200", "train.steps=2", "train.batch=8"]
+    if "cifar10" in entry.name:
+        settings.append("image.size=[32]")
+    ran = attn(entry.command, entry.name, "--json", *settings)
     assert ran.code == 0, ran.err
     assert ran.json["metrics"]["loss"] > 0
 
@@ -227,6 +230,16 @@ def test_inspect_weighs_every_word(attn, request, name, tmp_path):
         assert "integrated gradients" in told["weights"]
     if name == "han":
         assert sum(told["sentences"]) == pytest.approx(1, abs=1e-4)
+
+
+def test_labelled_runs_stand_side_by_side(attn, classifier, tagger, han, bag):
+    for first, second in ((classifier, han), (classifier, tagger), (han, bag)):
+        ran = attn("inspect", first, second, "the film was lovely", "--json")
+        assert ran.code == 0, ran.err
+        figures = ran.json["inputs"][0]["differences"][0]
+        assert figures["rows"][0][0] == "tokens"
+    heads = attn("inspect", classifier, "the film was lovely", "--json").json["inputs"][0]["heads"]
+    assert all(head["change"] >= 0 for head in heads)
 
 
 def test_the_word_that_decides_weighs_most(attn, classifier, han, bag):

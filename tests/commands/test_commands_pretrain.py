@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from commands_support import QUICK, write_text
@@ -231,6 +232,49 @@ def test_inspect_draws_every_head(attn, bert, gpt, tmp_path):
         assert not re.findall(r"(?:src|href)=", page)  # nothing is fetched
     assert attn("inspect", bert, "the cat", "--out", tmp_path / "x.html").code == 0
     assert (tmp_path / "x.png").exists()
+
+
+def test_inspect_says_what_each_head_is_worth(attn, bert, gpt):
+    for run in (bert, gpt):
+        (found,) = attn("inspect", run, "the cat sees a bird", "--json").json["inputs"]
+        assert all(head["change"] >= 0 and isinstance(head["loss"], float) for head in found["heads"])
+        assert found["pruned_together"][-1]["heads"] == 2
+        assert found["loss"] > 0
+        ran = attn("inspect", run, "the cat sees a bird")
+        assert "change without it" in ran.out
+        assert "pruned for this input" in ran.out
+        (quick,) = attn("inspect", run, "the cat sees a bird", "--quick", "--json").json["inputs"]
+        assert quick["heads"][0]["change"] is None
+        assert "prunable" not in quick
+    assert attn("inspect", gpt, "cat", "--json").code == 0  # nothing follows, so there is no loss
+    (found,) = attn("inspect", bert, "the cat", "--split", "validation", "--json").json["inputs"]
+    loss = attn("evaluate", bert, "--json").json["metrics"]["loss"]
+    assert found["loss"] == pytest.approx(loss, rel=1e-4)
+    assert "the validation part" in attn("inspect", bert, "the cat", "--split", "validation").out
+    ran = attn("inspect", bert, "the cat", "--split", "validation", "--quick")
+    assert ran.code == 2
+    assert "give one" in ran.err
+
+
+def test_inspect_sets_two_runs_side_by_side(attn, bert, gpt, tmp_path):
+    ran = attn("inspect", bert, gpt, "the cat sees a bird", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["runs"] == [str(bert), str(gpt)]
+    (found,) = ran.json["inputs"]
+    assert [len(told["heads"]) for told in found["runs"]] == [2, 2]
+    assert found["differences"][0]["rows"][0][0] == "tokens"
+    page = Path(found["page"])
+    assert page == bert / f"beside-{gpt.name}.html"
+    assert page.read_text().count('<section class="side">') == 2
+    ran = attn("inspect", bert, bert, "the cat", "--out", "two.html")
+    assert "0.000 apart" in ran.out
+    assert (tmp_path / "two.html").exists()
+    ran = attn("inspect", bert, gpt, bert, "the cat")
+    assert ran.code == 2
+    assert "3 runs" in ran.err
+    ran = attn("inspect", bert, gpt)
+    assert ran.code == 2
+    assert "an input is missing" in ran.err
 
 
 def test_inspect_writes_where_a_causal_model_looks(attn, gpt):

@@ -189,6 +189,12 @@ def test_inspect_draws_the_alignment(attn, run, tmp_path):
     assert ran.code == 0, ran.err
     assert (tmp_path / "maps" / "a.png").stat().st_size > 1000
     assert "<html" in (tmp_path / "maps" / "a.html").read_text()
+    (found,) = ran.json["inputs"]
+    assert all(head["change"] >= 0 for head in found["heads"])
+    assert any(head["span"] is None for head in found["heads"])  # there is no distance between two texts
+    assert (tmp_path / "maps" / "a-heads.png").exists() == (len(found["heads"]) > 1)
+    both = attn("inspect", run, run, "the cat runs", "--json").json["inputs"][0]
+    assert [told["translation"] for told in both["runs"]] == [found["translation"]] * 2
 
 
 def test_resume_extends_bit_identically(attn, pairs):

@@ -8,12 +8,9 @@ import pytest
 from clips_support import level, levels, write_frames, write_video
 
 from attncli.data.clips.augment import vary_clip
+from attncli.data.clips.batches import training_batches
 from attncli.data.clips.folds import hold_out
-from attncli.data.clips.labelled import (
-    prepare_videos,
-    read_video_set,
-    training_batches,
-)
+from attncli.data.clips.labelled import prepare_videos, read_video_set
 from attncli.data.clips.rows import ClipRows
 from attncli.data.clips.store import ArrayVideos, FileVideos
 from attncli.data.images.augment import Augmentation

@@ -2,6 +2,7 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -150,6 +151,34 @@ def test_saved_hub_data(tmp_path):
     assert sets.labels.names == ["x", "y"]
     assert [len(sets.train), len(sets.validation), len(sets.tests[0])] == [9, 1, 4]
     assert (sets.tests[0].pictures.read(1) == noise(5, 5, seed=1)).all()
+
+
+def test_hub_names_are_streamed_once(tmp_path, monkeypatch):
+    import datasets
+    import huggingface_hub
+    from PIL import Image
+
+    asked = []
+    features = datasets.Features(
+        {"img": datasets.Image(), "fine_label": datasets.ClassLabel(names=["x", "y"])}
+    )
+    rows = {"img": [Image.fromarray(noise(5, 5, seed=n)) for n in range(10)], "fine_label": [0, 1] * 5}
+
+    def load(path, name, streaming):
+        asked.append((path, name, streaming))
+        data = datasets.Dataset.from_dict(rows, features).to_iterable_dataset()
+        return datasets.IterableDatasetDict({"train": data, "test": data})
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    info = SimpleNamespace(sha="abc")
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda self, name, timeout: info)
+    sets = prepared("someone/pictures:small", cache=str(tmp_path))
+    assert asked == [("someone/pictures", "small", True)]
+    assert sets.labels.names == ["x", "y"]
+    assert [len(sets.train), len(sets.validation), len(sets.tests[0])] == [9, 1, 10]
+    assert (sets.tests[0].pictures.read(4) == noise(5, 5, seed=4)).all()
+    assert sets.tests[0].places[4] == "someone/pictures:small: row 5"
 
 
 def test_a_column_of_splits(tmp_path):

@@ -154,7 +154,8 @@ def test_examples_that_cannot_be_sent_leave_no_process(monkeypatch):
 
 
 _START = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 sys.path.insert(0, {folder!r})
 from worker_examples import Drawn
 """
@@ -199,9 +200,11 @@ def test_no_orphans_when_the_parent_just_ends_and_ctrl_c_is_the_parents():
     assert gone(workers)
     assert process.stderr.read() == b""
     process, workers = program(
-        "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    [stream.next([0], 1) for _ in range(20)]\n"
+        "try:\n    print('asleep', flush=True)\n    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    [stream.next([0], 1) for _ in range(20)]\n"
         "    print('saved', flush=True)"
     )
+    assert process.stdout.readline() == b"asleep\n"
     os.kill(process.pid, signal.SIGINT)
     assert process.stdout.readline() == b"saved\n"
     assert process.wait(20) == 0

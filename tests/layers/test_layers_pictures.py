@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from attncli.layers import Block, FeedForward
 from attncli.layers.block import kept_paths
-from attncli.layers.pictures import ConvolutionTokens, Normalise, PatchTokens
+from attncli.layers.pictures import ConvolutionTokens, Normalise, PatchTokens, ResidualBlock
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,20 @@ def test_convolutions_may_be_normalised_by_groups():
         strict=True,
     ):
         assert torch.allclose(ours, theirs, atol=1e-3, rtol=1e-3)
+
+
+def test_residual_blocks_are_nothing_at_first_and_then_their_formula():
+    block, x = ResidualBlock(8, 3, 4), torch.randn(2, 8, 5, 6)
+    assert torch.equal(block(x), x)
+    torch.nn.init.normal_(block.norms[1].weight)
+    first, second = block.convolutions
+    y = F.group_norm(F.conv2d(x, first.weight, None, 1, 1), 4).clamp(min=0)
+    y = F.group_norm(F.conv2d(y, second.weight, None, 1, 1), 4, block.norms[1].weight)
+    assert torch.allclose(block(x), x + y, atol=1e-5)
+    tokens = ConvolutionTokens(3, [8, 8], groups=4, blocks=2)
+    plain = ConvolutionTokens(3, [8, 8], groups=4)
+    plain.load_state_dict({k: v for k, v in tokens.state_dict().items() if "blocks" not in k})
+    assert torch.allclose(tokens(torch.ones(1, 3, 8, 8)), plain(torch.ones(1, 3, 8, 8)), atol=1e-6)
 
 
 def test_normalise_is_its_formula_and_is_not_stored():

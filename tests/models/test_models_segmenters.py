@@ -24,6 +24,11 @@ VARIANTS = {
     "scales": {**SMALL, "multi_scale": True, "deep_supervision": True},
     "bottleneck": {**SMALL, "layers": 1, "attention": GridAttention(heads=2)},
     "learned": {**SMALL, "layers": 1, "attention": GridAttention(heads=2, position="learned_2d")},
+    "latent": {
+        **SMALL,
+        "layers": 1,
+        "attention": GridAttention(heads=2, kv_latent=4, position="relative_2d"),
+    },
     "linear": {
         **SMALL,
         "layers": 1,

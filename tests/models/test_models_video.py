@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from attncli.attention import record
 from attncli.errors import RecipeError
-from attncli.models.vision.video import DividedBlock, VideoModel
+from attncli.models.vision.video import VideoModel
 from attncli.models.vision.video_config import resolve_video, video_config
+from attncli.models.vision.video_encoders import DividedBlock
 from attncli.recipe.loading import load_recipe
 
 KINDS = ("joint", "factorised", "divided", "pooled", "frame")
@@ -239,6 +240,7 @@ def test_other_mechanisms_and_fewer_heads_of_keys():
     x = clips()
     for settings in (
         ["model.attention.kv_heads=1"],
+        ["model.attention.kv_latent=6", "model.attention.position=rotary"],
         ["model.attention.mechanism=topk", "model.attention.topk=2"],
     ):
         for kind in ("factorised", "divided"):

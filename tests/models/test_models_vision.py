@@ -72,6 +72,29 @@ def test_every_mechanism_sees_pictures(mechanism):
     assert logits.isfinite().all()
 
 
+LAYOUTS = [{"kv_heads": 1}, {"kv_latent": 6}, {"kv_heads": 1, "kv_latent": 6}]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("build", ["vit", "swin"])
+def test_keys_and_values_may_be_shared_or_come_from_a_latent(build, layout):
+    """No family passes these lines by."""
+    build = {"vit": vit, "swin": swin}[build]
+    sizes = [sum(p.numel() for p in build(attention=more).parameters()) for more in ({}, layout)]
+    assert sizes[0] != sizes[1]
+    model = build(attention=layout)
+    assert model(torch.randn(2, 3, *model.config.image)).isfinite().all()
+
+
+def test_what_a_latent_asks_of_heads_is_said():
+    assert vit(attention={"position": "rotary_2d", "kv_latent": 6})(torch.randn(2, 3, 8, 8)).isfinite().all()
+    with pytest.raises(RecipeError, match="from 8 on beside a latent"):
+        vit(attention={"position": "rotary_2d", "kv_latent": 6, "heads": 4})
+    three = ImageModel(family="swin", attention=ImageAttention(position="none", kv_heads=2), size="tiny")
+    with pytest.raises(RecipeError, match="kv_heads=2 does not divide"):
+        resolve_swin(three, image=(32, 32), channels=3, labels=5)
+
+
 @pytest.mark.parametrize("pooling", ["mean", "attention", "class"])
 @pytest.mark.parametrize("position", ["none", "learned", "rotary_2d"])
 def test_without_positions_patches_may_stand_anywhere(pooling, position):
@@ -103,7 +126,9 @@ def test_a_class_token_alone_goes_through_the_last_layer():
 SETTINGS = [
     {},
     {"tokenizer": "convolution", "convolutions": 2, "convolution_width": 4, "pooling": "attention"},
+    {"tokenizer": "convolution", "convolution_norm": "group", "convolution_blocks": 2, "pooling": "mean"},
     {"pooling": "mean", "registers": 2, "activation": "swiglu", "attention": {"kv_heads": 1}},
+    {"pooling": "mean", "attention": {"kv_latent": 6, "position": "rotary_2d"}},
 ]
 
 
@@ -118,8 +143,9 @@ def test_operations_are_counted(settings):
     assert counter.get_total_flops() == image_flops(model.config).forward
 
 
-def test_operations_of_windows_are_counted():
-    model = swin(image=(12, 12), window=3, attention={"backend": "reference"})
+@pytest.mark.parametrize("layout", [{}, *LAYOUTS])
+def test_operations_of_windows_are_counted(layout):
+    model = swin(image=(12, 12), window=3, attention={"backend": "reference", **layout})
     with FlopCounterMode(display=False) as counter:
         model(torch.randn(1, 3, 12, 12))
     assert counter.get_total_flops() == image_flops(model.config).forward

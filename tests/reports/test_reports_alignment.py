@@ -1,7 +1,4 @@
-"""Alignments against sums written out, and pictures and pages of awkward tokens."""
-
-import json
-from html.parser import HTMLParser
+"""Alignments against sums written out, and pictures of awkward tokens."""
 
 import numpy as np
 import pytest
@@ -10,7 +7,8 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 
 from attncli.errors import DeviceError
-from attncli.reports.alignment import alignment_html, draw_alignment, pharaoh, word_alignment
+from attncli.reports.alignment import draw_alignment, pharaoh, word_alignment
+from attncli.reports.heads import Layer
 
 SOURCE = ["▁the", "▁dog", "s", "▁bark", "</s>"]
 TARGET = ["▁die", "▁Hun", "de", "▁bell", "en", ",", "</s>"]
@@ -79,7 +77,7 @@ def test_shapes_must_fit(tmp_path):
     for function in (
         lambda w: word_alignment(w, TARGET, SOURCE),
         lambda w: draw_alignment(w, TARGET, SOURCE, tmp_path / "a.png"),
-        lambda w: alignment_html([("cross", w[None])], TARGET, SOURCE),
+        lambda w: Layer("cross", w[None], TARGET, SOURCE),
     ):
         with pytest.raises(ValueError, match="7 target and 5 source tokens"):
             function(np.zeros((5, 7)))
@@ -129,91 +127,3 @@ def test_pictures_show_the_weights(tmp_path):
     draw_alignment(np.eye(4)[::-1], SOURCE[:4], SOURCE[:4], lit)
     changed = np.argwhere((imread(blank) != imread(lit)).any(-1))
     assert np.corrcoef(changed.T)[0, 1] < -0.9  # from the lower left to the upper right
-
-
-class Page(HTMLParser):
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.scripts, self.text, self.inside = [], [], "", None
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self.inside = tag
-        if tag == "script":
-            self.scripts.append("")
-
-    def handle_endtag(self, tag):
-        self.inside = None
-
-    def handle_data(self, data):
-        if self.inside == "script":
-            self.scripts[-1] += data
-        elif self.inside == "h1":
-            self.text += data
-
-
-def test_page_holds_every_map_and_the_means():
-    draw = np.random.default_rng(0)
-    maps = [("cross 1", draw.dirichlet(np.ones(5), (2, 7))), ("cross 2", draw.dirichlet(np.ones(5), (3, 7)))]
-    page = Page(alignment_html(maps, TARGET, SOURCE, title="the dogs bark"))
-    data = json.loads(page.scripts[0])
-    assert (data["target"], data["source"], page.text) == (TARGET, SOURCE, "the dogs bark")
-    assert [each["name"] for each in data["layers"]] == ["mean of all layers", "cross 1", "cross 2"]
-    assert [len(each["maps"]) for each in data["layers"]] == [1, 3, 4]
-    for layer, (_, weights) in zip(data["layers"][1:], maps, strict=True):
-        got = np.array(layer["maps"]).reshape(-1, 7, 5) / 1000
-        assert np.allclose(got[1:], weights, atol=6e-4)
-        assert np.allclose(got[0], weights.mean(0), atol=6e-4)
-    both = (maps[0][1].mean(0) + maps[1][1].mean(0)) / 2
-    assert np.allclose(np.array(data["layers"][0]["maps"][0]).reshape(7, 5) / 1000, both, atol=6e-4)
-    alone = json.loads(Page(alignment_html([("cross", np.eye(3)[None])], "abc", "abc")).scripts[0])
-    assert alone["layers"] == [{"name": "cross", "maps": [[1000, 0, 0, 0, 1000, 0, 0, 0, 1000]], "notes": []}]
-
-
-def test_page_of_self_attention_has_notes_and_the_rollout():
-    own = np.stack([np.eye(3), np.full((3, 3), 1 / 3)])
-    page = Page(alignment_html([("1", own)], "abc", "abc", notes=[["first", "second"]], rollout=np.eye(3)))
-    layer, rollout = json.loads(page.scripts[0])["layers"]
-    assert layer["notes"] == ["", "first", "second"]  # the mean of the heads comes first
-    assert (rollout["name"], len(rollout["maps"])) == ("rollout", 1)
-    assert "Abnar" in rollout["notes"][0]
-    assert 'id="note"' in alignment_html([("1", own)], "abc", "abc")
-
-
-HOSTILE = [
-    "</script><script>alert(1)</script>",
-    "<!--<script>",
-    "]]>",
-    "&lt;",
-    "'\"`${x}",
-    "@DATA@",
-    "@TITLE@",
-    "\u2028",
-    "\\u003c",
-]
-
-
-def test_hostile_text_is_text():
-    side = len(HOSTILE)
-    harmless = Page(alignment_html([("cross", np.eye(2)[None])], "ab", "ab"))
-    for title in HOSTILE:
-        text = alignment_html([(title, np.eye(side)[None])], HOSTILE, HOSTILE, title=title)
-        page = Page(text)
-        assert page.tags == harmless.tags
-        assert page.scripts[1] == harmless.scripts[1]
-        assert page.text == title
-        data = json.loads(page.scripts[0])
-        assert (data["target"], data["source"], data["layers"][0]["name"]) == (HOSTILE, HOSTILE, title)
-    alignment_html([("cross", np.eye(1)[None])], ["\ud800"], ["\udfff"]).encode()
-
-
-def test_page_needs_no_network():
-    text = alignment_html([("cross", np.eye(2)[None])], "ab", "ab")
-    page = Page(text)
-    assert "://" not in text
-    assert not [a for _, a in page.tags if {"src", "href"} & set(a)]
-    assert {
-        "content": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-    }.items() <= (next(a for tag, a in page.tags if a.get("http-equiv")).items())

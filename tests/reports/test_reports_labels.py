@@ -10,7 +10,7 @@ from torch import nn
 from attncli.reports.attribution import attribute
 from attncli.reports.calibration import draw_calibration
 from attncli.reports.confusion import draw_confusion
-from attncli.reports.highlight import Line, Piece, Shading, page, plain, terminal
+from attncli.reports.highlight import Line, Piece, Shading, plain, terminal
 
 
 def test_gradients_of_a_linear_model_are_its_weights():
@@ -41,18 +41,6 @@ def shading():
     return Shading(
         "method & co", [Line(pieces, 0.75), Line([Piece("end", 0.0)], 0.25)], "a note", signed=True
     )
-
-
-def test_a_page_is_whole_and_harmless():
-    html = page('"title" <x>', [("good", "75 %")], [shading()])
-    assert "<b>" not in html
-    assert "<x>" not in html
-    assert "&lt;b&gt;so" in html
-    assert 'dir="auto"' in html
-    assert "default-src 'none'" in html
-    assert "://" not in html
-    assert html.count('class="n"') == 1
-    assert "--w:0.750" in html
 
 
 def test_the_terminal_shades_the_same_words():

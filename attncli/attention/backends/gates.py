@@ -35,9 +35,9 @@ def causal(q: Tensor, k: Tensor, v: Tensor, gate: Tensor) -> Tensor:
     last = total[:, :, :, -1:]
     sums = (k * torch.exp(last - total)).transpose(-1, -2) @ v  # [B, H, n, F, D]
     kept = torch.exp(last).transpose(-1, -2)  # [B, H, n, F, 1]
-    states = [state]
-    for number in range(count - 1):
-        states.append(torch.addcmul(sums[:, :, number], states[-1], kept[:, :, number]))
+    states = [state]  # unbound at once: the gradient of a single piece would be as large as all of them
+    for added, share in zip(sums.unbind(2)[:-1], kept.unbind(2)[:-1], strict=True):
+        states.append(torch.addcmul(added, states[-1], share))
     out = (q * torch.exp(total)) @ torch.stack(states, 2)
     inner = []
     for start in range(0, size, STRETCH):

@@ -101,9 +101,9 @@ def _causal(q: Tensor, k: Tensor, v: Tensor, decay: Tensor | None) -> Tensor:
     to_end = torch.exp(log * (size - 1 - place).view(-1, 1)).unsqueeze(1)  # [H, 1, c, 1]
     sums = (k * to_end).transpose(-1, -2) @ v  # [B, H, n, F, D]
     whole = torch.exp(log * size)  # [H, 1, 1]
-    states = [state]
-    for number in range(count - 1):
-        states.append(states[-1] * whole + sums[:, :, number])
+    states = [state]  # unbound at once: the gradient of a single piece would be as large as all of them
+    for added in sums.unbind(2)[:-1]:
+        states.append(torch.addcmul(added, states[-1], whole))
     since = torch.exp(log * (place + 1).view(-1, 1)).unsqueeze(1)  # [H, 1, c, 1]
     out = (inner * faded.unsqueeze(1)) @ v + (q * since) @ torch.stack(states, 2)
     return out.flatten(2, 3)[:, :, :length]

@@ -36,12 +36,13 @@ class LSH(ScaledDot):
         buckets: int | None = None, rounds: int = 2, length: int = 512,
     ) -> None:  # fmt: skip
         super().__init__(heads=heads, kv_heads=kv_heads, head_dim=head_dim)
+        self.length = length
         buckets = max(16, length // 64 * 2) if buckets is None else buckets
         if buckets < 2 or buckets % 2 or rounds < 1:
             raise RecipeError(
                 f"mechanism lsh needs an even number of buckets and a round, not {buckets} and {rounds}"
             )
-        self.buckets, self.rounds = buckets, rounds
+        self.buckets, self.rounds, self.length = buckets, rounds, length
         source = torch.Generator().manual_seed(20_200_113)
         rotations = torch.randn(rounds, head_dim, buckets // 2, generator=source)
         self.register_buffer("rotations", rotations, persistent=False)

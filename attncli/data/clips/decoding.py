@@ -246,6 +246,9 @@ def _opened(path: Path) -> Iterator[Any]:
         raise Unreadable(f"is no video that can be read: {_reason(error)}") from None
     except MemoryError:
         raise Unreadable("does not fit in memory") from None
+    except Exception as error:  # decoders raise whatever their formats make of damaged bytes
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise Unreadable(f"cannot be decoded: {reason}") from None
 
 
 def _reason(error: Exception) -> str:

@@ -23,7 +23,10 @@ _THREADS = min(8, os.cpu_count() or 1)
 
 
 def survey_all(paths: list[Path], cache: Path, progress: Progress | None = None) -> list[Film | Unreadable]:
-    """Decode every video from end to end; what that tells of each. Kept in ``cache``, for the same files."""
+    """Decode every video from end to end; what that tells of each. Kept in ``cache``, for the same files.
+
+    What could not be decoded then is tried again: the reason may be gone.
+    """
 
     def build(aside: Path) -> None:
         told: list[dict[str, Any]] = []
@@ -54,7 +57,7 @@ def survey_all(paths: list[Path], cache: Path, progress: Progress | None = None)
     films: list[Film | Unreadable] = []
     for told in json.loads((target / "films.json").read_text()):
         if "reason" in told:
-            films.append(Unreadable(told["reason"]))
+            films.append(_again(paths[len(films)]))
             continue
         parts: dict[str, Any] = {}
         for name in kinds:
@@ -63,6 +66,13 @@ def survey_all(paths: list[Path], cache: Path, progress: Progress | None = None)
             at[name] += count or 0
         films.append(Film(tuple(told["size"]), told["grey"], frames=told["frames"], **parts))
     return films
+
+
+def _again(path: Path) -> Film | Unreadable:
+    try:
+        return survey(path)
+    except Unreadable as error:
+        return error
 
 
 def keep_decoded(videos: FileVideos, cache: Path, progress: Progress | None = None) -> ArrayVideos:

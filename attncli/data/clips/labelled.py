@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,79 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attncli.data.cache import cache_folder
-from attncli.data.clips.builtin import MOTIONS, moving_digits
 from attncli.data.clips.decoding import Film, survey
 from attncli.data.clips.folders import open_folder
 from attncli.data.clips.keeping import decoded_bytes, keep_decoded, survey_all
 from attncli.data.clips.lists import Row
 from attncli.data.clips.raw import COMMAND, RawSets, open_raw, read_part, shared_groups
-from attncli.data.clips.rows import ClipRows
-from attncli.data.clips.sampling import span
-from attncli.data.clips.store import ArrayVideos, FileVideos, Videos
+from attncli.data.clips.sets import VideoSet, VideoSets, builtin_sets, format_of
+from attncli.data.clips.store import FileVideos
 from attncli.data.example_parts import no_part, open_parts, single_part
 from attncli.data.faults import Faults, quoted
-from attncli.data.images.augment import Augmentation
-from attncli.data.images.format import PictureFormat, normalisation
+from attncli.data.images.format import PictureFormat
 from attncli.data.images.reading import Unreadable
 from attncli.data.images.shaping import Look
-from attncli.data.images.store import ArrayPictures
 from attncli.data.images.survey import in_order
 from attncli.data.labels import Labels, find_labels, targets_of
-from attncli.data.order import EpochBatches, EvaluationBatches
 from attncli.data.sources import Progress
 from attncli.errors import DataError, Problem
 from attncli.recipe.video import ClipSection, VideoData
-
-
-@dataclass
-class VideoSet:
-    """Videos with what is to be said of them."""
-
-    name: str
-    videos: Videos
-    targets: NDArray[Any]
-    """int64 [N], float32 [N, L] of 0 and 1, or float32 [N]."""
-    places: list[str] = field(default_factory=list)
-    """Where each is found."""
-
-    def __len__(self) -> int:
-        return len(self.videos)
-
-
-@dataclass
-class VideoSets:
-    """What a classifier of videos learns from and is measured on."""
-
-    train: VideoSet
-    validation: VideoSet
-    tests: list[VideoSet]
-    labels: Labels
-    format: PictureFormat
-    where: str
-    kept: bool = True
-    """Whether all are decoded and mapped into memory; else frames are decoded when they are asked for."""
-    skipped: int = 0
-    """Videos left out because they cannot be decoded."""
-    shared: list[str] = field(default_factory=list)
-    """Groups that stand in several parts, by the data's own splits."""
-
-    def describe(self) -> str:
-        """One line for the console."""
-        counts = f"{len(self.train):,} training and {len(self.validation):,} validation"
-        tests = "".join(f", {len(test):,} {test.name}" for test in self.tests)
-        text = f"{self.where}: {counts}{tests} videos, {self.format.describe()}"
-        if not self.kept:
-            text += ", decoded as they are needed"
-        if self.skipped:
-            text += f"; {self.skipped:,} that cannot be decoded are left out"
-        if self.shared:
-            text += f"; groups on more than one side: {quoted(self.shared, 3)}"
-        return f"{text}; {self.labels.describe()}"
-
-    def shorter(self, clip: ClipSection) -> int:
-        """Training videos that have fewer frames than a clip spans."""
-        widest = max(span(clip.frames, stride) for stride in clip.stride)
-        return sum(self.train.videos.frames(at) < widest for at in range(len(self.train)))
 
 
 def prepare_videos(
@@ -111,7 +55,7 @@ def prepare_videos(
         DataError: all that is wrong with the data, up to a cap, each with its place and reason.
     """
     if section.path == "builtin":
-        return _builtin(section, clip, form)
+        return builtin_sets(section, clip, form)
     faults = Faults()
     found = open_raw(section, faults, progress)
     if labels is None:
@@ -128,7 +72,7 @@ def prepare_videos(
     )
     sets = {name: keeper.open(part, look) for name, part in parts.items()}
     if form is None:
-        form = _format(look, clip, sets["train"].videos)
+        form = format_of(look, clip, sets["train"].videos)
     train, validation = sets.pop("train"), sets.pop("validation")
     shared = [] if section.fold is not None else shared_groups(found)
     return VideoSets(
@@ -155,7 +99,7 @@ def read_video_set(
     if part:
         name = {"val": "validation", "valid": "validation", "dev": "validation"}.get(name, name)
         if section.path == "builtin":
-            sets = _builtin(section, clip, form)
+            sets = builtin_sets(section, clip, form)
             named = {"train": sets.train, "validation": sets.validation} | {t.name: t for t in sets.tests}
             if name not in named:
                 what = f"the built-in set has no part {name!r}"
@@ -194,32 +138,6 @@ def unlabelled_videos(
     in_order(lambda at: survey(paths[at]), len(paths), take, "reading", None)
     videos = FileVideos(found, films, form.look(), clip.rate)
     return VideoSet("input", videos, labels.blank(len(found)), [str(path) for path in found]), wrong
-
-
-def training_batches(
-    examples: VideoSet,
-    clip: ClipSection,
-    form: PictureFormat,
-    how: Augmentation | None,
-    *,
-    batch: int,
-    seed: int,
-    workers: int = 0,
-) -> EpochBatches:
-    """An endless stream of batches; :class:`ClipRows` says what they hold."""
-    shape = {"frames": clip.frames, "strides": clip.stride, "size": form.size}
-    rows = ClipRows(examples.videos, examples.targets, batch=batch, how=how, **shape)
-    return EpochBatches(rows, seed, workers=workers)
-
-
-def evaluation_batches(
-    examples: VideoSet, clip: ClipSection, form: PictureFormat, *, batch: int, clips: int
-) -> EvaluationBatches:
-    """``clips`` clips of every video, evenly spaced, in order."""
-    shape = {"frames": clip.frames, "strides": clip.stride, "size": form.size}
-    return EvaluationBatches(
-        ClipRows(examples.videos, examples.targets, batch=batch, clips=clips, **shape), 0
-    )
 
 
 # Reading
@@ -323,55 +241,3 @@ def _look(films: list[Film], parts: dict[str, _Looked], clip: ClipSection) -> Lo
         what = f"the videos have {len(sizes):,} sizes (height x width): {quoted(told, 4)}"
         raise DataError(Problem(what, hint=f"set clip.size, for example clip.size=[{height},{width}]"))
     return Look(channels, next(iter(sizes)), clip.fit)  # type: ignore[arg-type]
-
-
-def _format(look: Look, clip: ClipSection, videos: Videos) -> PictureFormat:
-    channels = 1 if look.channels == "grey" else 3
-    if isinstance(videos, ArrayVideos):
-        pixels = videos.pixels
-    else:  # the middle frames of at most 200 videos
-        chosen = np.unique(np.linspace(0, len(videos) - 1, min(200, len(videos))).astype(np.int64))
-        pixels = np.concatenate(
-            [videos.read(int(at), np.array([videos.frames(int(at)) // 2])) for at in chosen]
-        )
-    mean, std = normalisation(clip.normalise, channels, ArrayPictures(pixels))
-    return PictureFormat(*look.size, channels, clip.fit, tuple(mean), tuple(std))
-
-
-def _builtin(section: VideoData, clip: ClipSection, form: PictureFormat | None) -> VideoSets:
-    """The moving digits."""
-    problems = []
-    if section.fold is not None:
-        problems.append(Problem("data.fold: the built-in clips have no folds", hint="give --data"))
-    if clip.rate:
-        problems.append(Problem("clip.rate: the built-in clips have no times", hint="set clip.rate=0"))
-    if problems:
-        raise DataError(*problems)
-    sets = {}
-    for part in ("train", "validation", "test"):
-        found = moving_digits(part)
-        most = section.limit if section.limit and part == "train" else len(found.labels)
-        places = [f"built-in {part} clip {at + 1}" for at in range(len(found.labels[:most]))]
-        sets[part] = VideoSet(
-            part, ArrayVideos.of(_shaped(found.frames[:most], clip, form)), found.labels[:most], places
-        )
-    train = sets["train"].videos
-    assert isinstance(train, ArrayVideos)
-    size, channels = train.pixels.shape[1:3], train.pixels.shape[3]
-    look = Look("grey" if channels == 1 else "rgb", size, clip.fit)
-    form = form or _format(look, clip, train)
-    labels = Labels("single", list(MOTIONS))
-    return VideoSets(
-        sets["train"], sets["validation"], [sets["test"]], labels, form, "built-in moving digits"
-    )
-
-
-def _shaped(clips: NDArray[np.uint8], clip: ClipSection, form: PictureFormat | None) -> NDArray[np.uint8]:
-    """Built-in clips [N, T, H, W, 1] in the size and channels that are asked for."""
-    size = form.size if form else (clip.size[0], clip.size[-1]) if clip.size else clips.shape[2:4]
-    rgb = form.channels == 3 if form else clip.channels == "rgb"
-    if size != clips.shape[2:4]:
-        look = Look("grey", size, clip.fit)
-        shaped = np.stack([look.shape(frame) for frame in clips.reshape(-1, *clips.shape[2:])])
-        clips = shaped.reshape(*clips.shape[:2], *shaped.shape[1:])
-    return np.repeat(clips, 3, 4) if rgb else clips

@@ -64,6 +64,25 @@ def open_raw(section: VideoData, faults: Faults, progress: Progress | None = Non
     return RawSets({name: found.get(name, []) for name in order}, where, held)
 
 
+def folds_of(section: VideoData) -> list[int]:
+    """The folds that can be tested, in order.
+
+    Raises:
+        DataError: there are none, or the list is wrong.
+    """
+    if section.path == "builtin":
+        raise DataError(Problem("data.cross_validate: the built-in clips have no folds", hint="give --data"))
+    faults = Faults()
+    parts = open_parts(section, COMMAND.format(path="PATH"), folders=open_folder)
+    rows = read_part(section, parts.train, faults)
+    faults.check()
+    folds = sorted({row.fold for row in rows if row.fold is not None and row.fold >= 0})
+    if len(folds) < 2:
+        hint = "a list with a column fold has some"
+        raise DataError(Problem(f"{parts.root}: there are no folds to go round", hint=hint))
+    return folds
+
+
 def read_part(section: VideoData, part: Part, faults: Faults) -> list[Row]:
     """The rows of a part."""
     before = len(faults.problems)

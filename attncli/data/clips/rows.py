@@ -5,7 +5,9 @@ No torch here, nor anything that imports it: worker processes start with this mo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -59,6 +61,7 @@ class ClipRows:
         self.videos, self.targets = videos, targets
         self.frames, self.strides = frames, list(strides)
         self.batch, self.size, self.how = batch, size, how
+        self._pool: ThreadPoolExecutor | None = None
         self.spread: list[tuple[int, float]] | None = None
         if clips:
             lengths = map(videos.frames, range(len(videos)))
@@ -96,13 +99,30 @@ class ClipRows:
         return made if self.spread is None else made | {"row": item}
 
     def _read(self, videos: list[int], sampled: list[Sampled]) -> list[Frames]:
-        found, problems = [], []
-        for video, clip in zip(videos, sampled, strict=True):
-            try:
-                found.append(self.videos.read(video, clip.numbers))
-            except Unreadable as error:
-                name = str(self.videos.paths[video]) if isinstance(self.videos, FileVideos) else None
-                problems.append(Problem(f"{error.reason}, and was sound before", name))
-        if problems:
-            raise DataError(*problems)
+        numbers = [clip.numbers for clip in sampled]
+        if not isinstance(self.videos, FileVideos):
+            return [self.videos.read(video, at) for video, at in zip(videos, numbers, strict=True)]
+        found = list(self._threads().map(self._try, videos, numbers))
+        wrong = {
+            self.videos.paths[video]: one
+            for video, one in zip(videos, found, strict=True)
+            if isinstance(one, Unreadable)
+        }
+        if wrong:
+            told = "{}, and was sound before"
+            raise DataError(*(Problem(told.format(e.reason), str(path)) for path, e in wrong.items()))
         return found
+
+    def _try(self, video: int, numbers: NDArray[np.int64]) -> Frames | Unreadable:
+        try:
+            return self.videos.read(video, numbers)
+        except Unreadable as error:
+            return error
+
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "attn-decode")
+        return self._pool
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_pool": None}

@@ -54,6 +54,8 @@ class ImageRows:
     ) -> None:
         self.pictures, self.targets, self.batch, self.size = pictures, targets, batch, size
         self.how, self.shuffle, self.skip = how, shuffle, skip
+        self.threads = min(4, os.cpu_count() or 1)
+        """Threads that decode pictures of a batch; one in a worker process."""
         self._pool: ThreadPoolExecutor | None = None
 
     def plan(self, epoch: int, shelf: int, rng: np.random.Generator) -> Sequence[NDArray[np.int64]]:
@@ -77,12 +79,13 @@ class ImageRows:
         if self.how is not None and self.how.mixes:
             made = mix(images, self.targets[item], rng, self.how.mixup, self.how.cutmix)
         made["images"] = made["images"].transpose(0, 3, 1, 2)  # [B, C, H, W]
-        return made | {"index": item}
+        return made | {"index": np.array(item)}
 
     def _read(self, item: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[Pixels]]:
         """The pictures, and the numbers of those that could be read."""
         decoded = isinstance(self.pictures, ArrayPictures | RaggedPictures)
-        found = list((map if decoded else self._threads().map)(self._try, item.tolist()))
+        many = map if decoded or self.threads == 1 else self._threads().map
+        found = list(many(self._try, item.tolist()))
         good = np.array([not isinstance(one, Unreadable) for one in found])
         if not good.all() and (not self.skip or not good.any()):
             bad = {int(at): one for at, one in zip(item, found, strict=True) if isinstance(one, Unreadable)}
@@ -102,8 +105,8 @@ class ImageRows:
 
     def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "attn-decode")
+            self._pool = ThreadPoolExecutor(self.threads, "attn-decode")
         return self._pool
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_pool": None}
+        return self.__dict__ | {"_pool": None, "threads": 1}

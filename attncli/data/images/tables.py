@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from attncli.data.example_parts import Part, class_names
+from attncli.data.example_parts import Part, class_names, named_label
 from attncli.data.faults import Faults, choices_hint, quoted
 from attncli.data.files import TextFile
 from attncli.data.labelled_records import LABELS
@@ -115,13 +115,15 @@ def _file_rows(file: TextFile, columns: Columns, faults: Faults) -> Iterator[Row
     named = _parquet_names(file).get(columns.label)
     folder = file.path.parent
     for where, (image, label, *split) in read_records(file, fields, faults):
-        yield Row(image, _name(label, named), _text(split[0]) if split else None, where, folder)
+        label = label if named is None else named_label(label, named)
+        yield Row(image, label, _text(split[0]) if split else None, where, folder)
 
 
 def _hub_rows(section: LabelledPictures, part: Part, faults: Faults) -> Iterator[Row]:
     import datasets
 
-    data, hub = part.hub.part(part.split), part.hub  # type: ignore[union-attr]
+    hub: Any = part.hub
+    data = hub.part(part.split)
     features = getattr(data, "features", None) or {}
     pictures = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     names = list(features) or list(next(iter(data), {}))
@@ -131,13 +133,17 @@ def _hub_rows(section: LabelledPictures, part: Part, faults: Faults) -> Iterator
     columns = choose_columns(section, names, part.describe(), faults)
     if columns is None:
         return
-    if columns.image in pictures:
-        data = data.cast_column(columns.image, datasets.Image(decode=False))
+
+    def undecoded(data: Any) -> Any:
+        return data.cast_column(columns.image, datasets.Image(decode=False))
+
     named = class_names(features).get(columns.label)
-    for number, row in enumerate(data, 1):
+    change = undecoded if columns.image in pictures else None
+    for number, row in enumerate(hub.rows(part.split, change), 1):
         split = _text(row.get(columns.split)) if columns.split else None
-        label = _name(row.get(columns.label), named)
-        yield Row(row.get(columns.image), label, split, f"{hub.name}: row {number}", None)  # type: ignore[union-attr]
+        label = row.get(columns.label)
+        label = label if named is None else named_label(label, named)
+        yield Row(row.get(columns.image), label, split, f"{hub.name}: row {number}", None)
 
 
 def _parquet_names(file: TextFile) -> dict[str, list[str]]:
@@ -160,17 +166,6 @@ def _parquet_names(file: TextFile) -> dict[str, list[str]]:
         if isinstance(names, list):
             found[column] = [str(name) for name in names]
     return found
-
-
-def _name(value: Any, names: list[str] | None) -> Any:
-    """A label's name for its number, where the numbers have names; -1 is no label then."""
-    if names is None:
-        return value
-    if isinstance(value, list):
-        return [_name(one, names) for one in value]
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names):
-        return names[value]
-    return None if value == -1 else value
 
 
 def _text(value: Any) -> str | None:

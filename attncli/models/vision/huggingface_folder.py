@@ -28,6 +28,7 @@ def vit_problems(config: VitConfig) -> list[Problem]:
         "attention.mechanism": (encoder.mechanism, "scaled_dot"),
         "attention.position": (encoder.position, "learned"),
         "attention.kv_heads": (encoder.kv_heads or encoder.heads, encoder.heads),
+        "attention.kv_latent": (encoder.kv_latent, None),
         "attention.qk_norm": (encoder.qk_norm, False),
         "norm_kind": (encoder.norm_kind, "layer"),
         "bias": (encoder.bias, True),

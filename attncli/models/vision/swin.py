@@ -120,6 +120,8 @@ def _stage(config: SwinConfig, stage: int) -> LayerStack:
         attention = ShiftedWindowAttention(
             width,
             heads=heads,
+            kv_heads=None if config.kv_heads is None else config.kv_heads << stage,
+            kv_latent=None if config.kv_latent is None else config.kv_latent << stage,
             window=config.window,
             shift=config.window // 2 if index % 2 else 0,
             relative=config.position == "relative_2d",

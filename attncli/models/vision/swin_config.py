@@ -50,6 +50,10 @@ class SwinConfig:
     """Features of a token in the first stage; doubled from stage to stage."""
     heads: int = 3
     """Of the first stage; doubled from stage to stage."""
+    kv_heads: int | None = None
+    """As heads; None is as many."""
+    kv_latent: int | None = None
+    """Features of a latent that keys and values come from, of the first stage and doubled; None is none."""
     window: int = 7
     """Tokens on a side of a window."""
     ratio: float = 4.0
@@ -129,6 +133,8 @@ def resolve_swin(section: ImageModel, *, image: tuple[int, int], channels: int, 
         depths=depths,
         width=width,
         heads=attention.heads or size.heads,
+        kv_heads=attention.kv_heads,
+        kv_latent=attention.kv_latent,
         window=section.window,
         ratio=section.intermediate / width if section.intermediate else 4.0,
         mechanism=attention.mechanism,
@@ -152,6 +158,11 @@ def resolve_swin(section: ImageModel, *, image: tuple[int, int], channels: int, 
         problems.append(
             Problem(f"model.depths={list(depths)} leaves no token of {image[0]}x{image[1]} pixels")
         )
+    if config.heads % (config.kv_heads or config.heads):
+        what = (
+            f"model.attention.kv_heads={config.kv_heads} does not divide model.attention.heads={config.heads}"
+        )
+        problems.append(Problem(what, hint="each key/value head serves equally many query heads"))
     if width % config.heads:
         what = f"model.width={width} is not divisible by model.attention.heads={config.heads}"
         hint = f"the nearest width is {max(1, round(width / config.heads)) * config.heads}"

@@ -122,6 +122,7 @@ def grid_encoder(
         intermediate=4 * width,
         heads=attention.heads or max(1, width // 32),
         kv_heads=attention.kv_heads,
+        kv_latent=attention.kv_latent,
         mechanism=attention.mechanism,
         mechanism_options=attention.options(),
         position=attention.position,
@@ -134,9 +135,8 @@ def grid_encoder(
         embedding_norm=False,
     )
     wrong = broken_rules(encoder)
-    if encoder.position == "rotary_2d" and not wrong and (encoder.head_dim % 2 or encoder.head_dim < 4):
-        what = (
-            f"model.attention.position=rotary_2d: heads are {encoder.head_dim} wide, not even and 4 or more"
-        )
+    if encoder.position == "rotary_2d" and not wrong and (encoder.turned_dim % 2 or encoder.turned_dim < 4):
+        wide = f"{encoder.head_dim} wide" + (", half of it turned" if encoder.kv_latent else "")
+        what = f"model.attention.position=rotary_2d: heads are {wide}, not even and 4 or more"
         wrong.append(Problem(what, hint="change model.width or model.attention.heads"))
     return encoder, wrong

@@ -116,6 +116,7 @@ def resolve_video(recipe: VideoRecipe, *, labels: int, channels: int, image: tup
         grid=grid,
         heads=attention.heads or max(1, section.width // 32),
         kv_heads=attention.kv_heads,
+        kv_latent=attention.kv_latent,
         mechanism=attention.mechanism,
         mechanism_options=attention.options(),
         position=attention.position,

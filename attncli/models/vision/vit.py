@@ -40,6 +40,7 @@ class PictureEmbeddings(nn.Module):
                 stride=tokens.stride,
                 pool=tokens.pool,
                 groups=tokens.groups,
+                blocks=tokens.blocks,
             )
         else:
             self.tokens = PatchTokens(channels, tokens.patch, width)

@@ -48,6 +48,8 @@ class Tokens:
     pool: int = 3
     groups: int = 0
     """Of channels that are normalised after each convolution; 0 normalises nothing."""
+    blocks: int = 0
+    """Residual blocks behind each convolution."""
 
     def grid(self, image: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the tokens of an image."""
@@ -163,6 +165,7 @@ def resolve_vit(section: ImageModel, *, image: tuple[int, int], channels: int, l
         intermediate=section.intermediate or max(1, round(size.intermediate * width / size.width)),
         heads=attention.heads or size.heads,
         kv_heads=attention.kv_heads,
+        kv_latent=attention.kv_latent,
         mechanism=attention.mechanism,
         mechanism_options=attention.options(),
         position=attention.position,
@@ -199,7 +202,8 @@ def _tokens(section: ImageModel, image: tuple[int, int], width: int) -> Tokens:
     if section.tokenizer == "patch":
         return Tokens(patch=(section.patch, section.patch))
     shape = {"kernel": section.kernel, "stride": section.stride, "pool": section.pool}
-    shape["groups"] = _GROUPS if section.convolution_norm == "group" else 0
+    shape |= {"groups": _GROUPS if section.convolution_norm == "group" else 0}
+    shape |= {"blocks": section.convolution_blocks}
     found = Tokens()
     for count in range(1, (section.convolutions or 8) + 1):
         widths = (section.convolution_width,) * (count - 1) + (width,)
@@ -232,9 +236,11 @@ def _grid_wrong(encoder: TransformerConfig) -> list[Problem]:
     if encoder.width % encoder.heads:
         return []  # told already
     found = []
-    if encoder.position == "rotary_2d" and (encoder.head_dim % 2 or encoder.head_dim < 4):
-        wide = encoder.head_dim
-        what = f"model.attention.position=rotary_2d needs heads of an even width from 4 on, not {wide}"
+    if encoder.position == "rotary_2d" and (encoder.turned_dim % 2 or encoder.turned_dim < 4):
+        least = "from 4 on" if encoder.kv_latent is None else "from 8 on beside a latent"
+        what = (
+            f"model.attention.position=rotary_2d needs heads of an even width {least}, not {encoder.head_dim}"
+        )
         found.append(Problem(what, hint="change model.width or model.attention.heads"))
     return found
 
