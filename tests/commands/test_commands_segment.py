@@ -261,7 +261,7 @@ def finished(path):
 def test_killed_and_resumed_is_bit_identical(attn, scenes, tmp_path):
     settings = [
         *TINY,
-        "train.steps=40",
+        "train.steps=24",
         "train.batch=4",
         "train.evaluate_every=8",
         "train.checkpoint_every=3",
