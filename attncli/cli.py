@@ -242,9 +242,10 @@ def finetune(
         int | None, typer.Option(metavar="N", min=1, help="Run: so many labels or answers, the best first.")
     ] = None,
 ) -> None:
-    """Fine-tune an encoder to classify, tag or answer.
+    """Fine-tune a pre-trained model.
 
-    With a recipe: learn from labelled data. With a run folder: label texts or files.
+    With a recipe: learn to classify texts or images, to tag, to answer. With a run folder: label texts or
+    files.
 
     attn finetune classify --from runs/bert-1 --data FOLDER
 
@@ -278,11 +279,16 @@ def classify(
 ) -> None:
     """Train a classifier, or label with a finished run.
 
-    With a recipe: learn from labelled data. With a run folder, of attn finetune too: label texts or files.
+    With a recipe: learn from labelled data. With a run folder, of attn finetune too: label texts, images,
+    video clips or folders of them.
 
     attn classify han --data FOLDER
 
     attn classify runs/han-1 'A wonderful film.'
+
+    attn classify vit --data FOLDER
+
+    attn classify runs/vit-1 IMAGE
     """
     _function("classify")(
         first,
@@ -292,6 +298,90 @@ def classify(
         dry_run=dry_run,
         require=require or [],
         nbest=nbest,
+    )
+
+
+@app.command()
+def detect(
+    first: _First = None,
+    args: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE|PICTURE",
+            help="Settings for a recipe; pictures, folders or - for a run.",
+            autocompletion=_complete_setting,
+        ),
+    ] = None,
+    data: Data = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run folder; of a run, where pictures go.")
+    ] = None,
+    dry_run: _DryRun = False,
+    require: Require = None,
+    json: Json = False,
+    threshold: Annotated[
+        float | None,
+        typer.Option(metavar="S", min=0, max=1, help="Run: detections with this score and more."),
+    ] = None,
+    pictures: Annotated[
+        bool | None, typer.Option("--pictures/--no-pictures", help="Run: whether boxes are drawn.")
+    ] = None,
+) -> None:
+    """Train a detector, or detect with a finished run.
+
+    With a recipe: learn from pictures with boxes. With a run folder: pictures with boxes drawn, and COCO's
+    results.
+
+    attn detect faster_rcnn --data FOLDER
+
+    attn detect runs/faster_rcnn-1 street.jpg
+    """
+    _function("detect")(
+        first,
+        args or [],
+        data=data,
+        out=out,
+        dry_run=dry_run,
+        require=require or [],
+        threshold=threshold,
+        pictures=pictures,
+    )
+
+
+@app.command()
+def segment(
+    first: _First = None,
+    args: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE|IMAGE",
+            help="Settings for a recipe; pictures or folders of them for a run.",
+            autocompletion=_complete_setting,
+        ),
+    ] = None,
+    data: Data = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The run folder; of a run, where masks go: default RUN/masks."),
+    ] = None,
+    dry_run: _DryRun = False,
+    require: Require = None,
+    json: Json = False,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Run: average over each picture and its mirror image.")
+    ] = False,
+) -> None:
+    """Train a segmenter, or segment with a finished run.
+
+    With a recipe: learn from pictures with masks. With a run folder: write a mask and an overlay of each
+    picture.
+
+    attn segment unet --data FOLDER
+
+    attn segment runs/unet-1 street.jpg photos/
+    """
+    _function("segment")(
+        first, args or [], data=data, out=out, dry_run=dry_run, require=require or [], flip=flip
     )
 
 
@@ -323,7 +413,9 @@ def inspect(
     run: Run,
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="[RUN] INPUT...", help="A second run beside it; texts, files, or -."),
+        typer.Argument(
+            metavar="[RUN] INPUT...", help="A second run beside it; texts, files, folders of images, or -."
+        ),
     ],
     out: Out = None,
     split: Annotated[

@@ -11,6 +11,7 @@ A map of the room::
     masks.py         masks as rules, composed with &: Causal, Padding, Documents, Window, Dense
     positions/       position schemes, a file each; __init__.py lists them, base.py says what one is
     cache.py         KeyValueCache: keys and values of the tokens so far
+    images/          attention of pictures, a file each: gates of channels and places, axial, shifted windows
     recording.py     record: the weights of every attention in a forward pass
     heads.py         without_heads: a forward pass with some heads switched off
 

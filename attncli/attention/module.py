@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attncli.attention.backends import BACKENDS
 from attncli.attention.cache import KeyValueCache
 from attncli.attention.functional import compute
+from attncli.attention.latent import Latent
 from attncli.attention.masks import Mask
 from attncli.attention.mechanisms.base import Mechanism
 from attncli.attention.positions.base import Position
 from attncli.attention.table import build_mechanism, require
 from attncli.errors import Problem, RecipeError
 
-_NEEDED = {"shaw": "relative", "t5": "bias", "alibi": "bias"}
+_NEEDED = {"shaw": "relative", "t5": "bias", "alibi": "bias", "relative_2d": "bias"}
 """What a position scheme asks of a mechanism."""
 
 
 class Attention(nn.Module):
     """Multi-head attention; self or cross by ``context``, multi-head to multi-query by ``kv_heads``.
+
+    ``kv_latent``: keys and values come from a latent of so many features (:mod:`attncli.attention.latent`),
+    and a cache holds nothing else. Rotary positions then turn a part of each head, as wide as ``position``
+    was built for.
 
     heads = 4, kv_heads = 4 (multi-head), 2 (grouped-query), 1 (multi-query)::
 
@@ -39,7 +45,8 @@ class Attention(nn.Module):
     https://arxiv.org/abs/2302.05442). ``dropout`` acts on the weights. Options are the mechanism's.
 
     Parameters: ``qkv`` [(H + 2 K) D, C] when the context is as wide as the queries (it is cut where a
-    context is given), else ``query`` [H D, C] and ``key_value`` [2 K D, C']; ``out`` [C, H D].
+    context is given), else ``query`` [H D, C] and ``key_value`` [2 K D, C']; ``out`` [C, H D]. With a latent
+    ``query`` and those of ``latent``.
 
     MHA: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762. MQA: Shazeer 2019, https://arxiv.org/abs/1911.02150.
     GQA: Ainslie et al. 2023, https://arxiv.org/abs/2305.13245.
@@ -53,6 +60,7 @@ class Attention(nn.Module):
         heads: int,
         kv_heads: int | None = None,
         head_dim: int | None = None,
+        kv_latent: int | None = None,
         mechanism: str | Mechanism = "scaled_dot",
         position: Position | None = None,
         bias: bool = True,
@@ -74,6 +82,10 @@ class Attention(nn.Module):
             wrong.append(f"attention dropout is {dropout}; it must be at least 0 and below 1")
         if position is not None and position.absolute:
             wrong.append(f"position {position.name} is added to the input: it belongs to the embedding layer")
+        if kv_latent is not None and qk_norm:
+            wrong.append(
+                "kv_latent is normalised itself, and its keys are not formed when decoding: no qk_norm"
+            )
         if wrong:
             raise RecipeError(*wrong)
         head_dim = query_dim // heads if head_dim is None else head_dim
@@ -97,7 +109,19 @@ class Attention(nn.Module):
             raise RecipeError(Problem(f"backend {backend} {what} mechanism {mechanism.name}", hint=hint))
         self.mechanism, self.position = mechanism, position
         self.dropout, self.backend = dropout, backend
-        if context_dim is None or context_dim == query_dim:
+        self.sees_itself = context_dim is None or context_dim == query_dim
+        self.latent: Latent | None = None
+        if kv_latent is not None:
+            self.query = nn.Linear(query_dim, heads * head_dim, bias=bias)
+            self.latent = Latent(
+                query_dim if context_dim is None else context_dim,
+                kv_latent,
+                kv_heads=kv_heads,
+                head_dim=head_dim,
+                turned=0 if position is None else position.turned,
+                bias=bias,
+            )
+        elif self.sees_itself:
             self.qkv = nn.Linear(query_dim, (heads + 2 * kv_heads) * head_dim, bias=bias)
         else:
             self.query = nn.Linear(query_dim, heads * head_dim, bias=bias)
@@ -129,25 +153,19 @@ class Attention(nn.Module):
             if self.position is not None:
                 name = self.position.name
                 raise RecipeError(f"position {name} needs queries and keys of one sequence, so no context")
-        elif not self.fused_projection:
+        elif not self.sees_itself:
             raise RecipeError("this attention has a context of another width and cannot attend to its input")
 
         held = cache.held() if cache is not None and context is not None else None
-        q, k, v = self._project(x, context, skip_context=held is not None)
         places = None if positions is None else positions.view(-1, positions.shape[-1])  # [B|1, Tq]
-        if self.query_norm is not None:
-            q = self.query_norm(q).to(q.dtype)
-            k = None if k is None else self.key_norm(k).to(k.dtype)
-        if self.position is not None:
-            q = self.position.rotate(q, places, start)
-            k = self.position.rotate(k, places, start)
-        q = q.transpose(1, 2)  # [B, H, Tq, D]
-        if held is None:
-            k, v = k.transpose(1, 2), v.transpose(1, 2)  # [B, K, Tk, D]
-            if cache is not None:
-                k, v = cache.append(k, v)
+        if self.latent is None:
+            q, k, v = self._heads(x, context, places, start, skip_context=held is not None)
         else:
+            q, k, v = self._latents(x, context, places, start, skip_context=held is not None)
+        if held is not None:
             k, v = held
+        elif cache is not None:
+            k, v = cache.append(k, v)
         bias, held_places = None, None
         k_places = places
         if cache is not None and context is None:
@@ -158,11 +176,50 @@ class Attention(nn.Module):
             held_places = places, places
         if self.position is not None:
             bias = self.position.bias(q.shape[2], k.shape[2], x.device, places, k_places)
+        absorbed = False
+        if self.latent is not None:
+            relative = bias is not None and bias.needs_query
+            absorbed = cache is not None and not relative
+            absorbed = absorbed and self.latent.absorbs(self.mechanism, q.shape[2], k.shape[2])
+            if absorbed:
+                q, k, v = self.latent.queries(q), torch.cat([k, v], -1), k
+            else:
+                k, v = self.latent.expand(k.squeeze(1), v.squeeze(1))
         dropout = self.dropout if self.training else 0.0
         y = compute(  # [B, H, Tq, D]
             self.mechanism, q, k, v, mask, bias, dropout, self.backend, self, held_places
         )
+        if absorbed:
+            y = self.latent.outputs(y)
         return self.out(y.transpose(1, 2).flatten(2))
+
+    def _heads(
+        self, x: Tensor, context: Tensor | None, places: Tensor | None, start: int, skip_context: bool
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Queries [B, H, Tq, D], keys and values [B, K, Tk, D], normalised and turned."""
+        q, k, v = self._project(x, context, skip_context)
+        if self.query_norm is not None:
+            q = self.query_norm(q).to(q.dtype)
+            k = None if k is None else self.key_norm(k).to(k.dtype)
+        if self.position is not None:
+            q = self.position.rotate(q, places, start)
+            k = self.position.rotate(k, places, start)
+        return q.transpose(1, 2), *(None if y is None else y.transpose(1, 2) for y in (k, v))
+
+    def _latents(
+        self, x: Tensor, context: Tensor | None, places: Tensor | None, start: int, skip_context: bool
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Queries [B, H, Tq, D], and what a cache holds of keys: [B, 1, Tk, W] and [B, 1, Tk, R]."""
+        q = self.query(x).unflatten(-1, (self.heads, self.head_dim))
+        if skip_context:
+            return q.transpose(1, 2), None, None
+        latent, shared = self.latent.compress(x if context is None else context)
+        shared = shared.unsqueeze(2)  # [B, Tk, 1, R]
+        if self.latent.turned:
+            content, turned = q.split((self.latent.plain, self.latent.turned), -1)
+            q = torch.cat([content, self.position.rotate(turned, places, start)], -1)
+            shared = self.position.rotate(shared, places, start)
+        return q.transpose(1, 2), latent.unsqueeze(1), shared.transpose(1, 2)
 
     def _project(
         self, x: Tensor, context: Tensor | None, skip_context: bool

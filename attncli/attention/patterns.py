@@ -1,7 +1,7 @@
 """Rules of sparse mechanisms: which keys a query sees by their distance, block or bucket.
 
 A :class:`Sparse` rule also says which blocks of keys hold everything that a block of queries may see, so that
-the ``blocks`` backend touches no others.
+the ``blocks`` backend touches no others; a :class:`Dilated` one is folded there.
 """
 
 from __future__ import annotations
@@ -14,16 +14,8 @@ from torch import Tensor
 from attncli.attention.masks import All, Dense, Mask, Places
 
 
-class Sparse(Mask):
-    """A rule over places, whose keys a block of queries finds in few blocks.
-
-    ``places`` says where queries and keys stand, for keys that are not in order.
-    """
-
-    block: int
-    """Places in a block of queries or keys."""
-    full_rows: int = 0
-    """Queries at the start that may see every key; the others' keys are in :meth:`blocks`."""
+class Placed(Mask):
+    """A rule over places; ``places`` says where queries and keys stand, for keys that are not in order."""
 
     def __init__(self, places: Places = None) -> None:
         super().__init__()
@@ -39,6 +31,15 @@ class Sparse(Mask):
     @abstractmethod
     def visible(self, q: Tensor, k: Tensor) -> Tensor:
         """Whether a query at place ``q`` may see a key at place ``k``."""
+
+
+class Sparse(Placed):
+    """A rule whose keys a block of queries finds in few blocks."""
+
+    block: int
+    """Places in a block of queries or keys."""
+    full_rows: int = 0
+    """Queries at the start that may see every key; the others' keys are in :meth:`blocks`."""
 
     @abstractmethod
     def blocks(self, count: int) -> Tensor:
@@ -66,14 +67,13 @@ def _band(count: int, side: int) -> Tensor:
     return torch.arange(count).unsqueeze(1) + torch.arange(-side, side + 1)
 
 
-class Dilated(Sparse):
+class Dilated(Placed):
     """Every ``dilation``-th place, ``window`` of them on each side."""
 
     def __init__(self, window: int, dilation: int, places: Places = None) -> None:
         super().__init__(places)
         self.window, self.dilation = window, dilation
         self.kind = f"dilated{window}x{dilation}"
-        self.block = max(16, min(128, window))
 
     def visible(self, q: Tensor, k: Tensor) -> Tensor:
         """``|k - q| <= window dilation`` and a multiple of ``dilation``."""
@@ -86,10 +86,6 @@ class Dilated(Sparse):
             return None, None
         reach = self.window * self.dilation
         return first + shift - reach, last + shift + reach
-
-    def blocks(self, count: int) -> Tensor:
-        """The band's."""
-        return _unique(_band(count, -(-self.window * self.dilation // self.block)), count)
 
 
 class WindowAndGlobal(Sparse):
@@ -152,21 +148,26 @@ def drawn(block: Tensor, number: int) -> Tensor:
 class SameBucket(Mask):
     """Keys that share a bucket with the query in any round, and the key at its own place.
 
-    ``queries`` int64 [B, H, R, Tq] and ``keys`` int64 [B, K, R, Tk] number the buckets of R rounds.
+    ``queries`` int64 [B, H, R, Tq] and ``keys`` int64 [B, K, R, Tk] number the buckets of R rounds, ``count``
+    of them.
     """
 
     kind = "buckets"
 
-    def __init__(self, queries: Tensor, keys: Tensor) -> None:
+    def __init__(self, queries: Tensor, keys: Tensor, count: int) -> None:
         super().__init__()
-        self.queries, self.keys = queries, keys
+        self.queries, self.keys, self.count = queries, keys, count
+
+    def shared(self, number: int, batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        """Whether round ``number`` puts the two into one bucket."""
+        kv_head = head // (self.queries.shape[1] // self.keys.shape[1])
+        return self.queries[batch, head, number, q] == self.keys[batch, kv_head, number, k]
 
     def allowed(self, batch: Tensor, head: Tensor, q: Tensor, k: Tensor, shift: int) -> Tensor:
         """Some round's buckets agree."""
-        kv_head = head // (self.queries.shape[1] // self.keys.shape[1])
         found = k == q + shift
         for number in range(self.queries.shape[2]):
-            found = found | (self.queries[batch, head, number, q] == self.keys[batch, kv_head, number, k])
+            found = found | self.shared(number, batch, head, q, k)
         return found
 
 

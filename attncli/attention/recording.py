@@ -24,6 +24,8 @@ class Recorded:
 
     weights: list[tuple[str, Tensor]] = field(default_factory=list)
     """(layer name, weights [B, H, Tq, Tk] before dropout, without gradient). Empty rows are zero."""
+    maps: list[tuple[str, Tensor]] = field(default_factory=list)
+    """(layer name, factors [B, C|1, H|1, W|1] without gradient) of the gates of pictures."""
     names: dict[int, str] = field(default_factory=dict, repr=False)
     """Layer names by module identity, for :func:`record` with a model."""
 
@@ -31,6 +33,10 @@ class Recorded:
         """Take one layer's weights."""
         name = self.names.get(id(layer)) or f"attention.{len(self.weights)}"
         self.weights.append((name, weights))
+
+    def add_map(self, layer: nn.Module, factor: Tensor) -> None:
+        """Take a gate's factors."""
+        self.maps.append((self.names.get(id(layer)) or f"gate.{len(self.maps)}", factor))
 
 
 _active: list[Recorded] = []
@@ -55,6 +61,12 @@ def record(model: nn.Module | None = None) -> Iterator[Recorded]:
 def recorders() -> list[Recorded]:
     """The open recordings."""
     return _active
+
+
+def record_map(layer: nn.Module, factor: Tensor) -> None:
+    """Give a gate's factors to the open recordings."""
+    for recorded in _active:
+        recorded.add_map(layer, factor.detach())
 
 
 @contextmanager

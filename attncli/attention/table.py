@@ -20,6 +20,7 @@ from attncli.attention.mechanisms.dilated import DilatedWindow
 from attncli.attention.mechanisms.dot import Dot
 from attncli.attention.mechanisms.entmax import Entmax, Entmax15
 from attncli.attention.mechanisms.gated import Gated
+from attncli.attention.mechanisms.gla import GatedLinear
 from attncli.attention.mechanisms.global_local import GlobalLocal
 from attncli.attention.mechanisms.linear import Linear
 from attncli.attention.mechanisms.linformer import Linformer
@@ -58,6 +59,7 @@ MECHANISMS: dict[str, type[Mechanism]] = {
     "performer": Performer,
     "cosformer": CosFormer,
     "retention": Retention,
+    "gla": GatedLinear,
     "linformer": Linformer,
     "nystrom": Nystrom,
     "sinks": Sinks,

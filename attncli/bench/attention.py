@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from attncli.attention import Causal, explain_choice
 from attncli.attention.mechanisms.base import Mechanism
 from attncli.bench.cases import FLEX, TYPES, Case, Cases, Shape, direct, plain
+from attncli.bench.layouts import held
 from attncli.bench.memory import peak_memory
 from attncli.bench.rates import matmul_rate
 from attncli.bench.timing import clock, interleave
@@ -68,6 +69,10 @@ class Bench:
         self.recipe, self.device = recipe, device
         self.cases = Cases(recipe, device)
         self.rates: dict[str, float] = {}
+
+    def held(self) -> list[dict[str, Any]]:
+        """Numbers that a cache holds for each token under each head layout."""
+        return held(self.cases.layouts)
 
     @property
     def left_out(self) -> list[str]:
@@ -144,7 +149,7 @@ class Bench:
                         math.hypot(timing.error, least.error) if timing is not least else 0.0,
                         timing.rounds,
                         *self._operations(case, shape, runs[name], timing.low),
-                        _distance(case, given[name], exact[case.layer]),
+                        _distance(case, given[name], exact[case.layer] if case.exact else None),
                     )
                 )
                 told(0.7 + 0.3 * len(rows) / len(timed))

@@ -14,9 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from attncli.attention import MECHANISMS, Causal, attend, build_mechanism
+from attncli.attention.layouts import LAYOUTS
 from attncli.attention.mechanisms.base import Mechanism
 from attncli.attention.table import options_of
 from attncli.bench.layers import OURS, TORCH, build_layers
+from attncli.bench.layouts import build_layouts, one_step, whole
 from attncli.recipe.bench import BenchAttentionRecipe
 
 TYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
@@ -54,6 +56,10 @@ class Case:
     """Whose gradients belong to its backward pass too."""
     module: Mechanism | None = None
     """The mechanism of ours that it computes."""
+    against: str = ""
+    """The case that its time is held against; empty leaves it to :func:`direct`."""
+    exact: bool = True
+    """Whether it computes what the reference does, near enough for a distance to mean something."""
 
 
 def plain(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
@@ -81,6 +87,14 @@ class Cases:
                 self.leave_out(f"{name}: it has no causal form")
                 continue
             self.modules[name] = self._build(name)
+        layouts = list(LAYOUTS) if recipe.data.layouts == ["all"] else recipe.data.layouts
+        self.layouts = build_layouts(
+            layouts,
+            heads=self.heads,
+            head_width=recipe.model.head_width,
+            seed=recipe.train.seed,
+            device=device,
+        )
         self._layers: dict[str, Any] = {}
         self.largest = 2**31
         """Bytes of scores above which what forms them at once is left out."""
@@ -120,6 +134,18 @@ class Cases:
         found.append(Case(KERNEL, partial(F.scaled_dot_product_attention, is_causal=shape.causal)))
         if self.recipe.evaluate.peers:
             found += self._kernels(shape) + self._flex(shape) + self._whole(shape)
+        return found + self._layouts(shape)
+
+    def _layouts(self, shape: Shape) -> list[Case]:
+        """Head layouts as whole layers, and a step of decoding with each; held against the first."""
+        found: list[Case] = []
+        for name, layer in self.layouts.items():
+            calls = {"layer": whole(layer, shape.causal)}
+            if shape.direction == "forward":
+                calls["decode"] = one_step(layer, shape.length)
+            for kind, call in calls.items():
+                against = f"{kind} {next(iter(self.layouts))}"
+                found.append(Case(f"{kind} {name}", call, layer=True, against=against, exact=False))
         return found
 
     def backend_of(self, module: Mechanism) -> str:
@@ -199,6 +225,8 @@ class Cases:
 
 def direct(case: Case) -> tuple[str, ...]:
     """The cases whose time, that of the fastest, ``case`` is held against."""
+    if case.against:
+        return (case.against,)
     return (TORCH,) if case.layer else (PLAIN, KERNEL)
 
 

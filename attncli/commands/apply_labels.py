@@ -10,25 +10,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attncli import console
-from attncli.commands.trained import load_task, open_run
+from attncli.commands.trained import load_task
 from attncli.data.labelled_records import PAIRS, TEXTS
 from attncli.errors import DataError, Problem, RecipeError
 from attncli.recipe.finetune import AnswerRecipe, TagRecipe
+from attncli.recipe.loading import LoadedRecipe
 
 if TYPE_CHECKING:
     from attncli.tasks.answer import AnswerTask
-    from attncli.tasks.classify import ClassifyTask
     from attncli.tasks.tag import TagTask
+    from attncli.tasks.text_classify import TextClassifyTask
+    from attncli.training import RunFolder
 
 CHUNK = 4096
 """Texts that are sorted by length among themselves; written in their order."""
 
 
 def apply(
-    command: str, path: Path, inputs: list[str], *, context: str | None = None, nbest: int | None = None
+    command: str,
+    run: RunFolder,
+    loaded: LoadedRecipe,
+    inputs: list[str],
+    *,
+    context: str | None = None,
+    nbest: int | None = None,
 ) -> None:
-    """Apply the run at ``path`` to texts, files (a text a line, or JSON lines), or standard input."""
-    run, loaded = open_run(command, path)
+    """Apply a run to texts, files (a text a line, or JSON lines), or standard input."""
+    path = run.path
     answering = isinstance(loaded.recipe, AnswerRecipe)
     if context is not None and not answering:
         raise RecipeError("--context is of question answering; this run labels texts")
@@ -145,7 +153,7 @@ def _field(records: list[Record], *names: str) -> list[str]:
     return found
 
 
-def _classify(task: ClassifyTask, chunk: list[Record], nbest: int | None) -> list[dict[str, Any]]:
+def _classify(task: TextClassifyTask, chunk: list[Record], nbest: int | None) -> list[dict[str, Any]]:
     texts, pairs = texts_of(task, chunk)
     shares = task.apply(texts, pairs)
     rows = []
@@ -159,7 +167,7 @@ def _classify(task: ClassifyTask, chunk: list[Record], nbest: int | None) -> lis
     return rows
 
 
-def texts_of(task: ClassifyTask, chunk: list[Record]) -> tuple[list[str], list[str] | None]:
+def texts_of(task: TextClassifyTask, chunk: list[Record]) -> tuple[list[str], list[str] | None]:
     """The texts of records, and their second texts where the run labels pairs."""
     data = task.recipe.data
     if task.labels.pairs and not chunk[0][0]:

@@ -30,7 +30,7 @@ def attention(recipe: Any, device: Any) -> dict[str, Any]:
     for text in bench.left_out:
         console.say(f"left out: {text}")
     fits = bench_attention.growth(rows)
-    choices = bench.backends()
+    choices, held = bench.backends(), bench.held()
     if not console.json_mode():
         for precision, direction in dict.fromkeys((row.precision, row.direction) for row in rows):
             mine = [row for row in rows if (row.precision, row.direction) == (precision, direction)]
@@ -40,6 +40,9 @@ def attention(recipe: Any, device: Any) -> dict[str, Any]:
         for line in _LEGEND:
             console.result(line)
         _show_backends(choices)
+        if held:
+            columns = ["layout", "numbers a cache holds for each token"]
+            console.table(columns, [(row["layout"], f"{row['held']:,}") for row in held], right=columns[1:])
     return {
         "bench": "attention",
         "device": describe_device(device),
@@ -47,12 +50,13 @@ def attention(recipe: Any, device: Any) -> dict[str, Any]:
         "growth": fits,
         "choices": choices,
         "left_out": bench.left_out,
+        "held": held,
     }
 
 
 _LEGEND = (
     "±: distance of the quartiles. times direct: over the faster of the plain formula and the fused kernel",
-    "called directly; of whole layers over torch.nn.MultiheadAttention.",
+    "called directly; of whole layers over torch.nn.MultiheadAttention; of layouts over the first.",
 )
 _DIRECTIONS = {"forward": "forward", "backward": "forward and backward"}
 

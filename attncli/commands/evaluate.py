@@ -19,6 +19,7 @@ def main(
         raise RecipeError("--split is a part of the run's own data; --data names other data: give one")
     run, loaded = open_run("evaluate", first)
     say_run(run)
+    from attncli.commands.outcomes import draw_outcomes
     from attncli.training import World, measuring
 
     task, _ = load_task(run, loaded, data=True)
@@ -27,6 +28,8 @@ def main(
     began = time.perf_counter()
     with measuring(task.model, run):
         metrics = task.evaluate(World.join()) | task.finals(run.path)
+    if task.name == "detect":
+        draw_outcomes(task, run.path)
     what = data or split or "validation"
     present(
         {

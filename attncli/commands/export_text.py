@@ -11,10 +11,8 @@ from attncli.errors import RecipeError
 if TYPE_CHECKING:
     from attncli.training import RunFolder
 
-FORMATS = ("hf", "onnx")
 
-
-def check_text(task: Any, run: RunFolder, format: str) -> None:
+def check(task: Any, run: RunFolder, format: str) -> None:
     """Refuse what ``format`` has not, before anything is written."""
     from attncli.models.text import TextModel
 
@@ -100,3 +98,7 @@ def use_onnx(task: Any, folder: str) -> str:
         f"x = {{'input_ids': [e.ids], {segments}'attention_mask': [e.attention_mask]}}; "
         "print(s.run(None, {i.name: np.array(x[i.name]) for i in s.get_inputs()}))"
     )
+
+
+WRITERS = {"hf": (write_hf, use_hf), "onnx": (write_onnx, use_onnx)}
+"""Format to what writes it, and to Python that applies what was written."""

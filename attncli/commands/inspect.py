@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from attncli import console
-from attncli.commands.seeing import Looking, Record, See, Sight
-from attncli.commands.trained import open_run, read_inputs, want_inputs
+from attncli.commands.seeing import Looking, Record, Sight
+from attncli.commands.trained import INSPECT, module_of, open_run, read_inputs, want_inputs
 from attncli.errors import RecipeError
 
 _LABELLED = ("finetune", "classify")
@@ -32,14 +32,29 @@ def main(
     given = [name for name, value in (("--split", split), ("--data", data), ("--quick", quick)) if value]
     if len(given) > 1:
         raise RecipeError(f"{' and '.join(given)}: give one", then="attn inspect --help")
+    given += ["--context"] * (context is not None)
     looking = Looking(not quick, split, data)
     runs, inputs = _runs(first, inputs)
     opened = [open_run("inspect", run) for run in runs]
     want_inputs(inputs, f"attn inspect {' '.join(runs)} 'A sentence.'")
+    modules = [module_of(INSPECT, run.info["command"], loaded.recipe) for run, loaded in opened]
+    pictured = [
+        run for (run, _), module in zip(opened, modules, strict=True) if not hasattr(module, "see_with")
+    ]
+    if pictured and len(runs) > 1:
+        what = f"{pictured[0].path} sees pictures; two runs are shown side by side where they read text"
+        raise RecipeError(what, then=f"attn inspect {pictured[0].path} {inputs[0]}")
+    if pictured and given:
+        what = f"{given[0]} is of runs that read text; {pictured[0].path} sees pictures"
+        raise RecipeError(what, then=f"attn inspect {pictured[0].path} {inputs[0]}")
+    if pictured:
+        modules[0].inspect(*opened[0], inputs, out)
+        return
     records = _records(inputs, [run.info["command"] for run, _ in opened])
     if context is not None:
         records = _with_context(records, opened, context)
-    sees = [_see(run, loaded, looking) for run, loaded in opened]
+    pairs = zip(opened, modules, strict=True)
+    sees = [module.see_with(run, loaded, looking) for (run, loaded), module in pairs]
     found = []
     for number, record in enumerate(records, 1):
         sights = [see(record) for see in sees]
@@ -83,18 +98,6 @@ def _with_context(records: list[Record], opened: list[Any], context: str) -> lis
         raise RecipeError(what, then="attn inspect --help")
     text = read_context(context)
     return [(place, {"context": text, **record}) for place, record in records]
-
-
-def _see(run: Any, loaded: Any, looking: Looking) -> See:
-    """What looks at inputs with a run."""
-    command = run.info["command"]
-    if command == "translate":
-        from attncli.commands.inspect_translation import see_with
-    elif command in _LABELLED:
-        from attncli.commands.inspect_labels import see_with
-    else:
-        from attncli.commands.inspect_language import see_with
-    return see_with(run, loaded, looking)
 
 
 def _beside(opened: list[Any]) -> str:

@@ -14,7 +14,7 @@ from attncli.commands.shared import (
     refuse,
     split_arguments,
 )
-from attncli.commands.trained import metric_names, task_class
+from attncli.commands.trained import APPLY, metric_names, module_of, open_run, task_class
 from attncli.errors import Problem, RecipeError
 from attncli.recipe.loading import load_recipe
 from attncli.recipe.sections import Recipe
@@ -48,9 +48,8 @@ def train_or_apply(
             "--require": require,
         }
         refuse(options, "train", f"attn evaluate {first}")
-        from attncli.commands.apply_labels import apply
-
-        apply(command, target.path, args, **applying)
+        run, loaded = open_run(command, target.path)
+        module_of(APPLY, run.info["command"], loaded.recipe).apply(command, run, loaded, args, **applying)
         return
     options = {f"--{name.replace('_', '-')}": value for name, value in applying.items()}
     refuse(options, "apply a run", f"attn {command} {first} --help")
@@ -70,6 +69,11 @@ def train_or_apply(
         from attncli.commands.seeds import train_seeds
 
         train_seeds(loaded, build, requirements=requirements, out=out)
+        return
+    if getattr(loaded.recipe.data, "cross_validate", False) and not dry_run:
+        from attncli.commands.folds import train_folds
+
+        train_folds(loaded, build, requirements=requirements, out=out)
         return
     training.train(loaded, build, requirements=requirements, out=out, dry_run=dry_run)
 

@@ -12,6 +12,8 @@ from attncli.recipe.sections import TrainSection
 _KEPT = (
     "data.",
     "tokenizer.",
+    "image.",
+    "clip.",
     "model.",
     "train.objective.",
     "train.seed=",

@@ -25,34 +25,52 @@ def train_seeds(
     A run in ``out`` that is finished is not done again, and one that was interrupted goes on.
     """
     recipe = loaded.recipe
-    first, count = recipe.train.seed, recipe.train.seeds
+    seeds = range(recipe.train.seed, recipe.train.seed + recipe.train.seeds)
+    variants = {
+        seed: recipe.model_copy(update={"train": recipe.train.model_copy(update={"seed": seed, "seeds": 1})})
+        for seed in seeds
+    }
+    train_group(loaded, build, variants, "seed", requirements=requirements, out=out)
+
+
+def train_group(
+    loaded: LoadedRecipe,
+    build: Callable[[Any], Task],
+    variants: Mapping[int, Any],
+    what: str,
+    *,
+    requirements: list[Requirement],
+    out: Path | None,
+) -> None:
+    """A run of each of the ``variants`` of a recipe, by its number, and what their metrics have in common.
+
+    ``what`` they differ in, one word: seed, fold.
+    """
     name = loaded.name.rpartition("/")[2]
-    group = out or _free(name)
+    group = out or _free(f"{name}-{what}s")
     runs = []
-    for number in range(count):
-        settings = recipe.train.model_copy(update={"seed": first + number, "seeds": 1})
-        one = recipe.model_copy(update={"train": settings})
-        console.say(f"seed {first + number} ({number + 1} of {count})")
-        runs.append(_train_one(one, loaded, build, group / f"seed-{first + number}"))
+    for place, (number, recipe) in enumerate(variants.items(), 1):
+        console.say(f"{what} {number} ({place} of {len(variants)})")
+        runs.append(_train_one(recipe, loaded, build, group / f"{what}-{number}"))
     results = [run.result() or {} for run in runs]
     summary = summarise([result["metrics"] for result in results])
     report = {
         "runs": [str(run.path) for run in runs],
-        "seeds": [first + number for number in range(count)],
+        f"{what}s": list(variants),
         "metrics": {metric: values["mean"] for metric, values in summary.items()},
         "deviation": {metric: values["deviation"] for metric, values in summary.items()},
         "each": {metric: values["each"] for metric, values in summary.items()},
     }
-    (group / "seeds.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    (group / f"{what}s.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     console.document(report)
     if not console.json_mode():
-        columns = ["metric", "mean", "deviation", *(f"seed {seed}" for seed in report["seeds"])]
+        columns = ["metric", "mean", "deviation", *(f"{what} {number}" for number in variants)]
         rows = [
             (metric, values["mean"], values["deviation"], *values["each"])
             for metric, values in summary.items()
         ]
-        console.table(columns, rows, title=f"{group}: {count} seeds", right=columns[1:])
-    console.say(f"runs: {group} (seeds.json has these figures)")
+        console.table(columns, rows, title=f"{group}: {len(variants)} {what}s", right=columns[1:])
+    console.say(f"runs: {group} ({what}s.json has these figures)")
     console.say(f"next: attn runs compare {' '.join(str(run.path) for run in runs[:2])}")
     check_requirements(requirements, report["metrics"])
 
@@ -79,7 +97,7 @@ def _train_one(recipe: Any, loaded: LoadedRecipe, build: Callable[..., Task], pa
 
 def _free(name: str) -> Path:
     number = 1
-    while (path := Path("runs") / f"{name}-seeds-{number}").exists():
+    while (path := Path("runs") / f"{name}-{number}").exists():
         number += 1
     return path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import operator
 import os
 import re
@@ -229,3 +230,8 @@ def refuse(options: dict[str, Any], purpose: str, then: str) -> None:
         raise RecipeError(
             *(f"{name} is there to {purpose}; it has no effect here" for name in given), then=then
         )
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """A JSON file for other programs."""
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from attncli import console
@@ -29,6 +30,11 @@ TASKS = {
     "classify/han": ("attncli.tasks.han", "HanTask"),
     "classify/transformer": ("attncli.tasks.encoder_classify", "EncoderClassifyTask"),
     "classify/bag_of_words": ("attncli.tasks.bag_of_words", "BagTask"),
+    "detect": ("attncli.tasks.detect", "DetectTask"),
+    "segment": ("attncli.tasks.segment", "SegmentTask"),
+    "classify/vit": ("attncli.tasks.image_classify", "ImageClassifyTask"),
+    "classify/video": ("attncli.tasks.video_classify", "VideoTask"),
+    "finetune/vit": ("attncli.tasks.image_classify", "ImageClassifyTask"),
 }
 """Command, with the kind of recipe where it matters, to module and class of its task; imported when used."""
 
@@ -44,8 +50,51 @@ METRIC_NAMES = {
     "translate": "attncli.tasks.translation_metrics",
     "finetune": "attncli.tasks.label_metrics",
     "classify": "attncli.tasks.label_metrics",
+    "detect": "attncli.tasks.detect_metrics",
+    "segment": "attncli.tasks.segment_metrics",
 }
 """The same to the module that names its metrics. No torch."""
+
+APPLY = {
+    "finetune": "attncli.commands.apply_labels",
+    "classify": "attncli.commands.apply_labels",
+    "classify/vit": "attncli.commands.apply_images",
+    "detect": "attncli.commands.apply_detect",
+    "segment": "attncli.commands.apply_segments",
+    "classify/video": "attncli.commands.apply_videos",
+    "finetune/vit": "attncli.commands.apply_images",
+}
+"""The same to the module whose ``apply`` a run is applied with."""
+
+INSPECT = {
+    "pretrain": "attncli.commands.inspect_language",
+    "translate": "attncli.commands.inspect_translation",
+    "finetune": "attncli.commands.inspect_labels",
+    "classify": "attncli.commands.inspect_labels",
+    "classify/vit": "attncli.commands.inspect_images",
+    "detect": "attncli.commands.inspect_detect",
+    "segment": "attncli.commands.inspect_segments",
+    "classify/video": "attncli.commands.inspect_videos",
+    "finetune/vit": "attncli.commands.inspect_images",
+}
+"""The same to the module whose ``inspect`` shows what a run looks at."""
+
+EXPORT = {
+    "pretrain": "attncli.commands.export_language",
+    "translate": "attncli.commands.export_translation",
+    "finetune": "attncli.commands.export_text",
+    "classify": "attncli.commands.export_text",
+    "classify/vit": "attncli.commands.export_images",
+    "classify/video": "attncli.commands.export_videos",
+    "finetune/vit": "attncli.commands.export_images",
+    "segment": "attncli.commands.export_segments",
+}
+"""The same to the module that writes a run for other libraries."""
+
+
+def module_of(table: dict[str, str], command: str, recipe: Recipe) -> ModuleType:
+    """The module of a command's recipe in one of the tables."""
+    return importlib.import_module(_find(table, command, recipe))
 
 
 def metric_names(command: str, recipe: Recipe) -> list[str]:

@@ -6,6 +6,9 @@ from typing import Any
 _PUBLIC = {
     "bag": ("BagFeatures", "bag_batches", "bag_evaluation_batches"),
     "corpus": ("Corpus", "open_store", "prepare"),
+    "images.augment": ("Augmentation", "vary", "vary_batch"),
+    "images.labelled": ("ImageSet", "ImageSets", "prepare_images", "read_image_set"),
+    "images.reading": ("read_image", "read_mask"),
     "language": ("CausalCover", "CausalExamples", "MaskedExamples", "training_batches", "validation_batches"),
     "order": ("EpochBatches", "EvaluationBatches", "Examples"),
     "pair_tokenizers": ("PairTokenizer", "train_pair_tokenizer"),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,31 @@ from attncli.data.hub import HubText, is_saved, may_be_hub_name
 from attncli.data.sources import HoldOut
 from attncli.errors import DataError, Problem
 from attncli.recipe.text import LabelledParts
+from attncli.recipe.vision import PictureParts
 
 _ALIASES = {"val": "validation", "valid": "validation", "dev": "validation"}
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a data set under the name it goes by: files, or a split of hub data."""
+    """A part of a data set under the name it goes by: files, a split of hub data, or folders by label."""
 
     name: str
     files: tuple[TextFile, ...] = ()
     hub: HubText | None = None
     split: str = ""
+    folder: Path | None = None
 
     def describe(self) -> str:
         """Where it is."""
+        if self.folder is not None:
+            return str(self.folder)
         return f"{self.hub.name} ({self.split})" if self.hub else quoted([str(f.path) for f in self.files], 2)
+
+
+FolderReader = Callable[[Path, str], tuple[dict[str, Part], tuple[Path, ...]]]
+"""Finds the parts of a folder that is laid out in a way of its own, given the setting that names it, and what
+is not read there. Raises DataError."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +68,21 @@ class Parts:
         if self.validation is None:
             text += f", {self.share:.3g} of it held out"
         if self.ignored:
-            text += f"; not read beside the split files: {quoted([p.name for p in self.ignored], 3)}"
+            beside = "" if self.train.folder is not None else " beside the split files"
+            text += f"; not read{beside}: {quoted([p.name for p in self.ignored], 3)}"
         return text
 
 
-def open_parts(section: LabelledParts, then: str, more: Mapping[str, Kind] | None = None) -> Parts:
+def open_parts(
+    section: LabelledParts | PictureParts,
+    then: str,
+    more: Mapping[str, Kind] | None = None,
+    folders: FolderReader | None = None,
+) -> Parts:
     """The parts that ``data`` names. Paths are looked at, contents are not.
 
     ``then``: the command to type next. ``more``: further endings of files, and how they are read.
+    ``folders``: what reads folders, where they hold no text.
 
     Raises:
         DataError: all that is not there.
@@ -80,20 +96,23 @@ def open_parts(section: LabelledParts, then: str, more: Mapping[str, Kind] | Non
     except ValueError:
         other = str(section.validation)
     try:
-        parts, ignored = _parts(section.path, "data.path", then, more=more)
+        parts, ignored = _parts(section.path, "data.path", then, more=more, folders=folders)
     except DataError as error:
         raise DataError(*problems, *error.problems, then=error.then) from None
     validation, tests = parts.get("validation"), [p for p in parts.values() if _is_test(p)]
     if other:
         try:
-            validation = single_part(other, "data.validation", section.path, "validation", more)
+            validation = single_part(other, "data.validation", section.path, "validation", more, folders)
         except DataError as error:
             problems += error.problems
     if section.tests:
         tests = []
         for name in section.tests:
             try:
-                tests.append(parts.get(name) or single_part(name, "data.tests", section.path, more=more))
+                given = parts.get(name)
+                tests.append(
+                    given or single_part(name, "data.tests", section.path, more=more, folders=folders)
+                )
             except DataError as error:
                 problems += error.problems
     if problems:
@@ -103,7 +122,12 @@ def open_parts(section: LabelledParts, then: str, more: Mapping[str, Kind] | Non
 
 
 def single_part(
-    name: str, setting: str, beside: str, want: str = "test", more: Mapping[str, Kind] | None = None
+    name: str,
+    setting: str,
+    beside: str,
+    want: str = "test",
+    more: Mapping[str, Kind] | None = None,
+    folders: FolderReader | None = None,
 ) -> Part:
     """What is meant by data that is not trained on: its part of that kind, or all of it.
 
@@ -121,13 +145,13 @@ def single_part(
             continue
         if place.is_file():
             return Part(_stem(place), (_file(place),))
-        parts, _ = _parts(str(place), setting, training=False, more=more)
+        parts, _ = _parts(str(place), setting, training=False, more=more, folders=folders)
         chosen = [part for part in parts.values() if _is_test(part)] if want == "test" else []
         chosen = chosen or [parts[name] for name in (want, "validation", "train") if name in parts][:1]
         if len(chosen) > 1:
             names = quoted([part.name for part in chosen])
             raise DataError(Problem(f"{setting}={name}: several test sets, {names}", hint="name one file"))
-        return Part(place.name, chosen[0].files, chosen[0].hub, chosen[0].split)
+        return replace(chosen[0], name=place.name)
     raise DataError(missing(places[0], setting))
 
 
@@ -150,10 +174,13 @@ def _parts(
     then: str = "",
     training: bool = True,
     more: Mapping[str, Kind] | None = None,
+    folders: FolderReader | None = None,
 ) -> tuple[dict[str, Part], tuple[Path, ...]]:
     path = Path(name).expanduser()
     if path.is_dir() and is_saved(path):
         return _hub(HubText(str(path), "", setting=setting, then=then)), ()
+    if path.is_dir() and folders is not None:
+        return folders(path, setting)
     if path.exists():
         found = find_files(path, setting, training, more)
         parts: dict[str, list[TextFile]] = {}
@@ -202,7 +229,7 @@ def hub_rows(part: Part) -> Iterator[tuple[str, dict[str, Any]]]:
     named = class_names(getattr(data, "features", None) or {})
     for number, row in enumerate(part.hub.rows(part.split), 1):  # type: ignore[union-attr]
         for column, names in named.items():
-            row[column] = _named(row[column], names)
+            row[column] = named_label(row[column], names)
         yield f"{part.hub.name}: row {number}", row  # type: ignore[union-attr]
 
 
@@ -219,9 +246,10 @@ def class_names(features: Mapping[str, Any]) -> dict[str, list[str]]:
     return found
 
 
-def _named(value: Any, names: list[str]) -> Any:
+def named_label(value: Any, names: list[str]) -> Any:
+    """The name of a label's number, or those of a list; -1 is no label."""
     if isinstance(value, list):
-        return [_named(one, names) for one in value]
+        return [named_label(one, names) for one in value]
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names):
         return names[value]
     return None if value == -1 else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -101,10 +101,11 @@ class HubText:
         """A split as the library has it."""
         return self._parts[split]
 
-    def rows(self, split: str) -> Iterator[dict[str, Any]]:
-        """The rows of a split."""
+    def rows(self, split: str, change: Callable[[Any], Any] | None = None) -> Iterator[dict[str, Any]]:
+        """The rows of a split, ``change``d by the library before they are read."""
+        part = self._parts[split]
         try:
-            yield from self._parts[split]
+            yield from part if change is None else change(part)
         except OSError as error:
             raise DataError(Problem(f"{self.setting}={self.name}: reading stopped: {error}")) from error
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from attncli.data.seeding import MAKE, PLAN, generator
+from attncli.data.workers import Place, Workers
 from attncli.errors import DataError, Problem, RecipeError
 
 Batch = dict[str, Tensor]
-
-_PLAN, _MAKE = 0, 1
 
 
 class Examples(Protocol):
@@ -36,33 +38,35 @@ class Examples(Protocol):
         ...
 
     def make(self, item: Any, rng: np.random.Generator) -> Batch:
-        """One global batch."""
+        """One global batch, of tensors or of arrays."""
         ...
-
-
-def generator(seed: int, *place: int) -> np.random.Generator:
-    """A generator of its own for each seed and place."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, *place))))
 
 
 class EpochBatches:
     """An endless stream of global batches (the loop's ``Batches``).
 
     Each batch follows from ``(seed, epoch, shelf, index)`` alone. A thread makes the next few while the
-    model works; it changes nothing but the waiting.
+    model works, or collects them from worker processes; that changes nothing but the waiting.
 
     Args:
-        examples: what there is to see.
+        examples: what there is to see. Worker processes need it to be picklable, and start quicker where
+            unpickling it imports no torch.
         seed: of the order, the masks and all else that is drawn.
         ahead: batches made in advance; 0 makes each when it is asked for.
+        workers: processes that make batches; 0 is the thread.
+
+    Attributes:
+        waited: seconds that :meth:`next` has taken so far, the first start of the workers included.
     """
 
-    def __init__(self, examples: Examples, seed: int, ahead: int = 4) -> None:
-        self.examples, self.seed, self.ahead = examples, seed, ahead
+    def __init__(self, examples: Examples, seed: int, ahead: int = 4, workers: int = 0) -> None:
+        self.examples, self.seed, self.ahead, self.workers = examples, seed, ahead, workers
+        self.waited = 0.0
         self._at = (0, 0, 0)
         self._share = 0.0
         self._worker: _Worker | None = None
-        self._stream: Iterator[tuple[tuple[int, int, int], float, Batch]] | None = None
+        self._pool: Workers | None = None
+        self._stream: Iterator[Step] | None = None
 
     @property
     def epoch(self) -> float:
@@ -71,17 +75,28 @@ class EpochBatches:
 
     def next(self, parts: Sequence[int], of: int) -> list[Batch]:
         """The chosen ``parts`` of the next global batch cut into ``of``; then move on."""
-        if self._stream is None:
-            self._stream = _generate(self.examples, self.seed, self._at)
-            if self.ahead:
-                self._worker = _Worker(self._stream, self.ahead)
-                self._stream = self._worker
+        began = time.perf_counter()
         try:
+            if self._stream is None:
+                self._stream = self._open()
             self._at, self._share, batch = next(self._stream)
         except BaseException:
             self.close()  # so that a next try starts anew from the same place
             raise
+        finally:
+            self.waited += time.perf_counter() - began
         return [cut(batch, part, of) for part in parts]
+
+    def _open(self) -> Iterator[Step]:
+        if self.workers:
+            self._pool = Workers(self.examples, self.seed, self.workers)
+            stream = _collect(self._pool, self.examples, self.seed, self._at)
+        else:
+            stream = _generate(self.examples, self.seed, self._at)
+        if not self.ahead:
+            return stream
+        self._worker = _Worker(stream, self.ahead)
+        return self._worker
 
     def state_dict(self) -> dict[str, Any]:
         """Position after the last batch handed out."""
@@ -95,34 +110,73 @@ class EpochBatches:
         self._share = float(state["share"])
 
     def close(self) -> None:
-        """Stop the thread. The stream can be used again and goes on where it was."""
+        """Stop the thread and the processes. The stream can be used again and goes on where it was."""
+        if self._pool is not None:
+            self._pool.stop()
         if self._worker is not None:
             self._worker.close()
-        self._worker = self._stream = None
+        if self._pool is not None:
+            self._pool.close()
+        self._worker = self._stream = self._pool = None
 
     def __del__(self) -> None:
         self.close()
 
 
-def _generate(
-    examples: Examples, seed: int, at: tuple[int, int, int]
-) -> Iterator[tuple[tuple[int, int, int], float, Batch]]:
-    """Batches from a position on, each with the position after it and the share of its epoch."""
+Step = tuple[Place, float, Batch]
+"""The position after a batch, the share of its epoch that is over then, and the batch."""
+
+
+def _generate(examples: Examples, seed: int, at: Place) -> Iterator[Step]:
+    """Batches from a position on, made here."""
+    for place, share, item in _places(examples, seed, at):
+        batch = examples.make(item, generator(seed, MAKE, *place))
+        yield _after(place), share, as_tensors(batch)
+
+
+def _collect(workers: Workers, examples: Examples, seed: int, at: Place) -> Iterator[Step]:
+    """The same batches, made by worker processes."""
+    asked: deque[tuple[Place, float]] = deque()
+
+    def places() -> Iterator[Place]:
+        for place, share, _ in _places(examples, seed, at):
+            asked.append((place, share))
+            yield place
+
+    for arrays in workers.batches(places()):
+        place, share = asked.popleft()
+        yield _after(place), share, as_tensors(arrays)
+
+
+def _after(place: Place) -> Place:
+    return place[0], place[1], place[2] + 1
+
+
+def as_tensors(batch: Mapping[str, Any]) -> Batch:
+    """A batch of arrays, or of tensors, as tensors; memory is shared."""
+    return {
+        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+        for name, value in batch.items()
+    }
+
+
+def _places(examples: Examples, seed: int, at: Place) -> Iterator[tuple[Place, float, Any]]:
+    """Where batches stand from a position on, the share of the epoch after each, and what it is made of."""
     epoch, shelf, index = at
     idle = 0
     while True:
-        plan = examples.plan(epoch, shelf, generator(seed, _PLAN, epoch))
+        plan = examples.plan(epoch, shelf, generator(seed, PLAN, epoch))
         idle = 0 if len(plan) else idle + 1
         if idle > examples.shelves:
             raise DataError(
                 Problem(
-                    "the training text is too little for one batch",
-                    hint="set a smaller train.batch or model.length",
+                    "the training part is too little for one batch",
+                    hint="set a smaller train.batch, or for text a smaller model.length",
                 )
             )
         for item in range(index, len(plan)):
-            batch = examples.make(plan[item], generator(seed, _MAKE, epoch, shelf, item))
-            yield (epoch, shelf, item + 1), (shelf + (item + 1) / len(plan)) / examples.shelves, batch
+            share = (shelf + (item + 1) / len(plan)) / examples.shelves
+            yield (epoch, shelf, item), share, plan[item]
         index, shelf = 0, shelf + 1
         if shelf == examples.shelves:
             epoch, shelf = epoch + 1, 0
@@ -223,13 +277,13 @@ class EvaluationBatches(Sequence[Batch]):
         self._ends = np.cumsum(counts)
         total = int(self._ends[-1])
         if total == 0:
-            raise DataError(Problem("the validation text is too little for one example"))
+            raise DataError(Problem("the validation part is too little for one example"))
         chosen = min(most, total) if most else total
         self._chosen = np.arange(chosen) * total // chosen
         self._held: tuple[int, Sequence[Any]] | None = None
 
     def _plan(self, shelf: int) -> Sequence[Any]:
-        return self.examples.plan(0, shelf, generator(self.seed, _PLAN, 0))
+        return self.examples.plan(0, shelf, generator(self.seed, PLAN, 0))
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -240,4 +294,4 @@ class EvaluationBatches(Sequence[Batch]):
         if self._held is None or self._held[0] != shelf:
             self._held = (shelf, self._plan(shelf))
         item = at - (int(self._ends[shelf - 1]) if shelf else 0)
-        return self.examples.make(self._held[1][item], generator(self.seed, _MAKE, 0, shelf, item))
+        return as_tensors(self.examples.make(self._held[1][item], generator(self.seed, MAKE, 0, shelf, item)))

@@ -33,13 +33,25 @@ def _single(probabilities: Array, targets: Array) -> dict[str, float]:
     counts = confusion(targets, probabilities.argmax(1), probabilities.shape[1])
     right = float(counts.trace())
     total = float(counts.sum())
+    five = {}
+    if probabilities.shape[1] > 5:
+        five["top5_accuracy"] = top_accuracy(probabilities, targets, 5)
     return {
         "accuracy": right / total if total else math.nan,
+        **five,
         "f1_macro": macro_f1(counts),
         "f1_micro": right / total if total else math.nan,
         "matthews": matthews(counts),
         "calibration_error": calibration(probabilities, targets).error,
     }
+
+
+def top_accuracy(probabilities: Array, targets: Array, most: int) -> float:
+    """Share of the examples whose label is among the ``most`` likeliest; of equal ones the first count."""
+    if not len(targets):
+        return math.nan
+    ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, :most]
+    return float((ranked == targets[:, None]).any(1).mean())
 
 
 def confusion(targets: Array, predicted: Array, labels: int) -> NDArray[np.int64]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 class TransformerConfig:
     """Values that encoders and decoders share. All widths are in features, all lengths in tokens."""
 
-    vocabulary: int
+    vocabulary: int = 0
+    """Words; 0 for models that read none."""
     pad_id: int | None = None
     """Word that fills short rows; its embedding starts as zero."""
     length: int = 128
@@ -17,9 +18,15 @@ class TransformerConfig:
     layers: int = 4
     width: int = 256
     intermediate: int = 1024
+    grid: tuple[int, ...] = ()
+    """Sizes of the grid that the tokens of pictures stand on, rows first; () for text."""
+    prefix: int = 0
+    """Tokens before the grid's: class and registers."""
     heads: int = 4
     kv_heads: int | None = None
     """Key/value heads; None is as many as heads."""
+    kv_latent: int | None = None
+    """Features of a latent that keys and values come from; None is none."""
     mechanism: str = "scaled_dot"
     position: str = "learned"
     mechanism_options: dict[str, int] = field(default_factory=dict, hash=False)
@@ -35,6 +42,10 @@ class TransformerConfig:
     global_every: int = 3
     """Layers 0, n, 2n ... are global when there are local ones."""
     dropout: float = 0.1
+    drop_path: float = 0.0
+    """Stochastic depth of the last layer; it grows evenly from 0 at the first."""
+    layer_scale: float | None = None
+    """First value of a factor on each sub-layer's output; None has none."""
     norm: str = "post"
     norm_kind: str = "layer"
     norm_epsilon: float = 1e-12
@@ -60,6 +71,18 @@ class TransformerConfig:
     def head_dim(self) -> int:
         """Features of one head."""
         return self.width // self.heads
+
+    @property
+    def turned_dim(self) -> int:
+        """Features of a head that rotary positions turn: all, or half of them beside a latent."""
+        return self.head_dim if self.kv_latent is None else self.head_dim // 4 * 2
+
+    @property
+    def layout(self) -> str:
+        """Heads in words."""
+        shared = self.kv_heads not in (None, self.heads)
+        text = f"{self.heads} heads" + (f" over {self.kv_heads} key/value heads" if shared else "")
+        return text + (f", keys and values from a latent of {self.kv_latent}" if self.kv_latent else "")
 
     @property
     def local_layers(self) -> tuple[int, ...]:

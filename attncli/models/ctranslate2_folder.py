@@ -38,6 +38,7 @@ def ctranslate2_problems(config: Seq2SeqConfig) -> list[Problem]:
         ("mechanism", decoder.mechanism, ("scaled_dot",)),
         ("position", decoder.position, _POSITIONS),
         ("qk_norm", decoder.qk_norm, (False,)),
+        ("kv_latent", decoder.kv_latent, (None,)),
     ):
         if value not in known:
             hint = f"it has {', '.join(map(str, known))}"

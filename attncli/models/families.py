@@ -86,6 +86,7 @@ def resolve(
         "intermediate": section.intermediate or max(1, round(size.intermediate * width / size.width)),
         "heads": attention.heads or size.heads,
         "kv_heads": attention.kv_heads,
+        "kv_latent": attention.kv_latent,
         "mechanism": attention.mechanism,
         "position": attention.position,
         "mechanism_options": attention.options(),
@@ -137,6 +138,16 @@ def broken_rules(config: TransformerConfig) -> list[Problem]:
         config.position != "rotary" or width % heads != 0 or config.head_dim % 2 == 0,
         f"model.attention.position=rotary needs an even head width, not {width}/{heads} = {width // heads}",
         "rotary turns pairs of features; change model.width or model.attention.heads",
+    )
+    rule(
+        config.kv_latent is None or not config.qk_norm,
+        "model.attention.qk_norm does not go with model.attention.kv_latent",
+        "the latent is normalised itself, and its keys are not formed when decoding",
+    )
+    rule(
+        config.kv_latent is None or not config.position.startswith("rotary") or config.head_dim >= 4,
+        f"model.attention.kv_latent needs heads of 4 features or more, half of which {config.position} turns",
+        "change model.width or model.attention.heads",
     )
     rule(
         config.position != "sinusoidal" or config.word_width % 2 == 0,

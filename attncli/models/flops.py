@@ -7,11 +7,14 @@ a layer's window allows (causality halves nothing), nothing else. The backward p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from attncli.models.config import DecoderConfig, EncoderConfig, TransformerConfig
 from attncli.models.recurrent_config import RecurrentConfig
 from attncli.models.translation import Seq2SeqConfig, TranslationConfig, build_translation
+from attncli.models.vision.swin_config import SwinConfig
+from attncli.models.vision.vit_config import VitConfig
 
 _GATED = ("swiglu", "geglu")
 
@@ -41,11 +44,13 @@ class Flops:
     """Feed-forward nets, or recurrent cells."""
     head: int
     """The output layers, and the projection of factorised embeddings."""
+    tokens: int = 0
+    """What makes tokens of pictures."""
 
     @property
     def forward(self) -> int:
         """All parts."""
-        return self.projections + self.attention + self.feed_forward + self.head
+        return self.projections + self.attention + self.feed_forward + self.head + self.tokens
 
     @property
     def step(self) -> int:
@@ -75,7 +80,7 @@ def model_flops(
         head += 2 * predicted * width * words
     elif config.embedding_width is not None:
         head += 2 * predicted * (width - words) * config.vocabulary
-    return _blocks(config, tokens, causal=isinstance(config, DecoderConfig), head=round(head))
+    return stack_flops(config, tokens, causal=isinstance(config, DecoderConfig), head=round(head))
 
 
 def translation_flops(
@@ -88,10 +93,10 @@ def translation_flops(
     if isinstance(config, RecurrentConfig):
         return _recurrent(config, source, target, target if predicted is None else predicted)
     encoder, decoder = config.encoder, config.decoder
-    read = _blocks(encoder, source, causal=False)
-    write = _blocks(decoder, target, causal=True)
-    width, kv_width = decoder.width, (decoder.kv_heads or decoder.heads) * decoder.head_dim
-    crossed = 2 * width * (2 * target * width + 2 * source * kv_width)
+    read = stack_flops(encoder, source, causal=False)
+    write = stack_flops(decoder, target, causal=True)
+    width = decoder.width
+    crossed = 2 * (2 * target * width * width + source * _keys_and_values(decoder, cross=True))
     predicted = target if predicted is None else predicted
     return Flops(
         projections=round(read.projections + write.projections + decoder.layers * crossed),
@@ -99,6 +104,47 @@ def translation_flops(
         feed_forward=round(read.feed_forward + write.feed_forward),
         head=round(2 * predicted * width * config.target_vocabulary),
     )
+
+
+def image_flops(config: VitConfig | SwinConfig) -> Flops:
+    """Operations of a forward pass over one picture."""
+    if isinstance(config, SwinConfig):
+        return _swin(config)
+    encoder, cut = config.encoder, config.tokens
+    found = stack_flops(encoder, encoder.length, causal=False, head=2 * encoder.width * config.labels)
+    cells = math.prod(encoder.grid)
+    if cut.kind == "patch":
+        made = 2 * cells * config.channels * math.prod(cut.patch) * encoder.width
+    else:
+        made, before, (rows, columns) = 0, config.channels, config.image
+        for after, down, across in zip(cut.widths, cut.sizes(rows), cut.sizes(columns), strict=True):
+            made += 2 * cut.convolved(rows) * cut.convolved(columns) * before * after * cut.kernel**2
+            made += 4 * cut.blocks * down * across * after**2 * cut.kernel**2
+            rows, columns, before = down, across, after
+    return replace(found, tokens=made)
+
+
+def _swin(config: SwinConfig) -> Flops:
+    """Windows are counted whole, with what a grid is padded by; merging counts as projections."""
+    projections = attention = feed_forward = 0
+    kinds = 3 if config.activation in _GATED else 2
+    for stage, (depth, width, (rows, columns)) in enumerate(
+        zip(config.depths, config.widths, config.grids, strict=True)
+    ):
+        side = config.window
+        cells, seen = rows * columns, -(-rows // side) * -(-columns // side) * side**2
+        shared = width * (config.kv_heads or config.heads) // config.heads  # features of keys, and of values
+        if config.kv_latent is None:
+            pair = 2 * width * shared
+        else:
+            pair = (config.kv_latent << stage) * (width + 2 * shared)
+        projections += depth * 2 * seen * (2 * width**2 + pair)
+        attention += depth * 4 * seen * side**2 * width
+        feed_forward += depth * 2 * cells * width * round(config.ratio * width) * kinds
+    for width, (rows, columns) in zip(config.widths, config.grids[1:], strict=False):
+        projections += 2 * rows * columns * 4 * width * 2 * width
+    made = 2 * math.prod(config.grids[0]) * config.channels * math.prod(config.tokens.patch) * config.width
+    return Flops(projections, attention, feed_forward, 2 * config.widths[-1] * config.labels, made)
 
 
 def _recurrent(config: RecurrentConfig, source: float, target: float, predicted: float) -> Flops:
@@ -124,9 +170,9 @@ def _recurrent(config: RecurrentConfig, source: float, target: float, predicted:
     )
 
 
-def _blocks(config: TransformerConfig, tokens: float, *, causal: bool, head: int = 0) -> Flops:
+def stack_flops(config: TransformerConfig, tokens: float, *, causal: bool, head: int = 0) -> Flops:
     """Operations of a stack of blocks over ``tokens``, cross attention left out."""
-    width, kv_width = config.width, (config.kv_heads or config.heads) * config.head_dim
+    width = config.width
     feed_forward = 2 * tokens * width * config.intermediate * (3 if config.activation in _GATED else 2)
     pairs = 0.0
     for index in range(config.layers):
@@ -136,11 +182,21 @@ def _blocks(config: TransformerConfig, tokens: float, *, causal: bool, head: int
             reach = min(window, tokens if reach is None else reach)
         pairs += tokens * (tokens if reach is None else min(tokens, reach + 1 if causal else 2 * reach + 1))
     return Flops(
-        projections=round(config.layers * 2 * tokens * width * (2 * width + 2 * kv_width)),
+        projections=round(config.layers * 2 * tokens * (2 * width * width + _keys_and_values(config))),
         attention=round(4 * pairs * width),
         feed_forward=round(config.layers * feed_forward),
         head=head,
     )
+
+
+def _keys_and_values(config: TransformerConfig, *, cross: bool = False) -> int:
+    """Multiplications that make one token's keys and values; across two sequences nothing turns."""
+    heads = config.kv_heads or config.heads
+    if config.kv_latent is None:
+        return config.width * 2 * heads * config.head_dim
+    turned = config.turned_dim if config.position.startswith("rotary") and not cross else 0
+    down = config.width * (config.kv_latent + turned)
+    return down + config.kv_latent * heads * (2 * config.head_dim - turned)
 
 
 def count_parameters(config: EncoderConfig | DecoderConfig | TranslationConfig) -> Parameters:

@@ -69,6 +69,7 @@ def _differences(model_type: str, config: Config, with_head: bool = True) -> lis
         "attention.mechanism": ("scaled_dot",),
         "attention.position": ("rotary",) if modern else ("learned",),
         "attention.kv_heads": (None, config.heads),
+        "attention.kv_latent": (None,),
         "attention.qk_norm": (False,),
         "norm": ("pre",) if modern or gpt else ("post",),
         "norm_kind": ("layer",),

@@ -49,6 +49,7 @@ def marian_config(config: Seq2SeqConfig, *, bos_id: int = 1, eos_id: int = 2) ->
         "position": "sinusoidal",
         "mechanism": "scaled_dot",
         "kv_heads": None,
+        "kv_latent": None,
         "qk_norm": False,
     }
     keys = {"norm": "model.norm", "norm_kind": "model.norm_kind"}
@@ -57,7 +58,8 @@ def marian_config(config: Seq2SeqConfig, *, bos_id: int = 1, eos_id: int = 2) ->
         found = getattr(decoder, name)
         if found != value and not (name == "kv_heads" and found == decoder.heads):
             key = keys.get(name, f"model.attention.{name}")
-            hint = f"it has {value if value is not None else 'as many key/value heads as heads'}"
+            none = "no latent" if name == "kv_latent" else "as many key/value heads as heads"
+            hint = f"it has {value if value is not None else none}"
             problems.append(Problem(f"a Marian model has no {key}={found}", hint=hint))
     if decoder.activation not in _ACTIVATIONS:
         hint = f"it has {', '.join(_ACTIVATIONS)}"

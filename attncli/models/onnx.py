@@ -47,11 +47,7 @@ def export_onnx(model: TextModel, path: Path) -> list[str]:
     Raises:
         RecipeError: a package is not installed, or the model has a CRF.
     """
-    if missing := [name for name in _NEEDED if find_spec(name) is None]:
-        raise RecipeError(
-            f"ONNX export needs {' and '.join(missing)}, not installed here",
-            then="pip install onnx onnxscript onnxruntime",
-        )
+    _want_packages()
     if model.config.crf:
         raise RecipeError(
             "model.crf=True has no place in an ONNX file: decoding is no part of its operations"
@@ -59,11 +55,7 @@ def export_onnx(model: TextModel, path: Path) -> list[str]:
     encoder = model.config.encoder
     if encoder.mechanism == "topk":
         raise RecipeError("attention mechanism topk has no ONNX form: its operation fails on shorter texts")
-    model = copy.deepcopy(model).float().cpu().eval()
-    merge_low_rank(model)
-    for module in model.modules():
-        if isinstance(module, Attention):
-            module.backend = "reference"  # the formula as it stands, in any runtime's operations
+    model = _plain(model)
     exported = _Exported(model)
     names = ["input_ids", "attention_mask"] + (["token_type_ids"] if encoder.segments > 1 else [])
     length = min(7, encoder.length)
@@ -88,6 +80,70 @@ def export_onnx(model: TextModel, path: Path) -> list[str]:
         )
     program.save(str(path), external_data=False)
     return names
+
+
+def export_image_onnx(model: nn.Module, path: Path, frames: int = 0) -> None:
+    """Write a model of images to ``path`` in float32, for any number of pictures of its size.
+
+    The input is ``pixel_values`` float32 [B, K, R, S], of video [B, frames, K, R, S], brought to mean 0 and
+    deviation 1; the output ``logits`` [B, L]. Low-rank updates are merged into the weights. The model itself
+    is unchanged.
+
+    Raises:
+        RecipeError: a package is not installed, or the attention has no form in ONNX.
+    """
+    config = model.config
+    time = (frames,) if frames else ()
+    images = torch.zeros(2, *time, config.channels, *config.image)  # one picture would be one for ever
+    export_logits(model, images, "pixel_values", path)
+
+
+def export_logits(model: nn.Module, images: Tensor, name: str, path: Path) -> None:
+    """Write a model of pictures, which gives a tensor ``logits``, for any number of pictures like ``images``.
+
+    ``name``: of the input. Raises RecipeError as :func:`export_image_onnx`.
+    """
+    _want_packages()
+    names = {module.mechanism.name for module in model.modules() if isinstance(module, Attention)}
+    mechanism = f"attention mechanism {' or '.join(sorted(names))}" if names else "this model"
+    model = _plain(model)
+    with torch.no_grad():
+        model(images)  # what is computed once for a size, such as masks, is no part of the graph
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                model,
+                (images,),
+                input_names=[name],
+                output_names=["logits"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise RecipeError(f"{mechanism} has no ONNX form") from error
+    if isinstance(program.model.graph.inputs[0].shape[0], int):
+        raise RecipeError(f"{mechanism} has no ONNX form for any number of pictures")
+    program.save(str(path), external_data=False)
+
+
+def _want_packages() -> None:
+    if missing := [name for name in _NEEDED if find_spec(name) is None]:
+        raise RecipeError(
+            f"ONNX export needs {' and '.join(missing)}, not installed here",
+            then="pip install onnx onnxscript onnxruntime",
+        )
+
+
+def _plain(model: nn.Module) -> nn.Module:
+    """A copy that is exported: float32, low-rank updates merged, attention by its formula."""
+    model = copy.deepcopy(model).float().cpu().eval()
+    merge_low_rank(model)
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.backend = "reference"  # the formula as it stands, in any runtime's operations
+    return model
 
 
 @contextlib.contextmanager

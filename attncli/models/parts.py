@@ -9,21 +9,29 @@ from attncli.attention.table import options_of, require
 from attncli.layers import Block, FeedForward, LayerStack, TokenEmbeddings, build_norm
 from attncli.models.config import TransformerConfig
 
-_ABSOLUTE = ("sinusoidal", "learned")
-_OF_EACH_LAYER = ("shaw",)  # tables of the layer's own, as published; the others serve all layers
+ABSOLUTE = ("sinusoidal", "learned", "sinusoidal_2d", "sinusoidal_3d", "learned_2d", "learned_3d")
+"""Positions that are added to the input."""
+_OF_EACH_LAYER = (
+    "shaw",
+    "relative_2d",
+)  # tables of the layer's own, as published; the others serve all layers
 
 
-def _norm(config: TransformerConfig, width: int) -> nn.Module:
+def norm_of(config: TransformerConfig, width: int) -> nn.Module:
+    """The model's norm over ``width`` features."""
     return build_norm(config.norm_kind, width, epsilon=config.norm_epsilon, bias=config.bias)
 
 
-def _position(config: TransformerConfig, width: int, **options) -> nn.Module | None:
+def position_of(config: TransformerConfig, width: int, **options) -> nn.Module | None:
+    """The model's position scheme, for embeddings of ``width``."""
     return build_position(
         config.position,
         width=width,
         heads=config.heads,
-        head_dim=config.head_dim,
+        head_dim=config.turned_dim if config.position.startswith("rotary") else config.head_dim,
         max_length=config.length,
+        grid=config.grid,
+        prefix=config.prefix,
         **options,
     )
 
@@ -36,9 +44,9 @@ def build_embeddings(config: TransformerConfig, *, segments: int = 0) -> TokenEm
         config.vocabulary,
         width,
         pad_id=config.pad_id,
-        position=_position(config, width, **halves) if config.position in _ABSOLUTE else None,
+        position=position_of(config, width, **halves) if config.position in ABSOLUTE else None,
         segments=segments,
-        norm=_norm(config, width) if config.embedding_norm else None,
+        norm=norm_of(config, width) if config.embedding_norm else None,
         dropout=config.dropout,
         project_to=None if config.embedding_width is None else config.width,
         scale=config.embedding_scale,
@@ -48,11 +56,12 @@ def build_embeddings(config: TransformerConfig, *, segments: int = 0) -> TokenEm
 def acting(config: TransformerConfig, *, causal: bool = False, cross: bool = False) -> str:
     """The mechanism that acts in a translating decoder: scaled dot where the chosen one has no meaning.
 
-    ``causal``: in self attention, which needs causal masks and a cache. ``cross``: between two sequences,
-    where places have no distance.
+    ``causal``: in self attention, which needs causal masks and a cache of several hypotheses. ``cross``:
+    between two sequences, where places have no distance.
     """
     support = MECHANISMS[config.mechanism].support
-    fits = (support.cross or not cross) and ((support.causal and support.cache) or not causal)
+    stepped = support.causal and support.cache and not support.order  # by several hypotheses
+    fits = (support.cross or not cross) and (stepped or not causal)
     fits = fits and (support.padding or not cross)
     return config.mechanism if fits else "scaled_dot"
 
@@ -76,20 +85,20 @@ def build_stack(config: TransformerConfig, *, causal: bool, cross: bool = False)
     if causal:
         require(MECHANISMS[own], "causal", "causal masks")
     local = frozenset(config.local_layers)
-    inside = config.position not in (*_ABSOLUTE, "none")
+    inside = config.position not in (*ABSOLUTE, "none")
     shared: dict[float, nn.Module] = {}  # rotary base to scheme; the other schemes have one for all layers
 
     def position(index: int) -> nn.Module | None:
         if not inside:
             return None
         if config.position in _OF_EACH_LAYER:
-            return _position(config, config.width)
+            return position_of(config, config.width)
         base = config.rotary_base
         if index in local and config.local_rotary_base is not None and not config.share_layers:
             base = config.local_rotary_base
         if base not in shared:
             options = {"rotary": {"base": base}, "t5": {"bidirectional": not causal}}
-            shared[base] = _position(config, config.width, **options.get(config.position, {}))
+            shared[base] = position_of(config, config.width, **options.get(config.position, {}))
         return shared[base]
 
     def attention(mechanism: str, context: int | None = None, position: nn.Module | None = None) -> Attention:
@@ -98,6 +107,7 @@ def build_stack(config: TransformerConfig, *, causal: bool, cross: bool = False)
             context,
             heads=config.heads,
             kv_heads=config.kv_heads,
+            kv_latent=config.kv_latent,
             mechanism=mechanism,
             position=position,
             bias=config.bias,
@@ -112,12 +122,14 @@ def build_stack(config: TransformerConfig, *, causal: bool, cross: bool = False)
         return Block(
             attention(own, position=position(index)),
             FeedForward(config.width, config.intermediate, activation=config.activation, bias=config.bias),
-            nn.Identity() if normed else _norm(config, config.width),
-            _norm(config, config.width),
+            nn.Identity() if normed else norm_of(config, config.width),
+            norm_of(config, config.width),
             place=config.norm,
             dropout=config.dropout,
+            drop_path=_depth_share(config, index) * config.drop_path,
+            layer_scale=config.layer_scale,
             cross_attention=attention(acting(config, cross=True), config.width) if cross else None,
-            cross_attention_norm=_norm(config, config.width) if cross else None,
+            cross_attention_norm=norm_of(config, config.width) if cross else None,
         )
 
     blocks = [block(index) for index in range(1 if config.share_layers else config.layers)]
@@ -126,9 +138,14 @@ def build_stack(config: TransformerConfig, *, causal: bool, cross: bool = False)
         config.layers,
         share=config.share_layers,
         local=config.local_layers,
-        norm=_norm(config, config.width) if config.norm == "pre" else None,
+        norm=norm_of(config, config.width) if config.norm == "pre" else None,
         positions=list(shared.values()),
     )
+
+
+def _depth_share(config: TransformerConfig, index: int) -> float:
+    """How far down the stack a layer is, 0 to 1; a shared layer stands for the mean of all."""
+    return 0.5 if config.share_layers else index / max(config.layers - 1, 1)
 
 
 class OutputRows:

@@ -14,7 +14,7 @@ _ACTIVATIONS = {"distilbert": "relu", "electra": "gelu"}
 _EARLY = ("roberta", "camembert", "xlm-roberta", "electra")
 _WITH_WEIGHTS = (
     "additive", "concat", "bilinear", "cosine", "entmax", "sinks", "talking_heads", "adaptive_span", "gated",
-    "differential", "global_local", "convolution", "linformer",
+    "differential", "global_local", "convolution", "linformer", "gla",
 )  # fmt: skip
 
 
@@ -135,16 +135,26 @@ def adapt_encoder(section: EncoderModel, base: EncoderConfig) -> EncoderConfig:
         changes["attention_dropout"] = attention.dropout
     mechanism = attention.mechanism
     if mechanism is not None:
-        changes |= {"mechanism": mechanism, "mechanism_options": attention.options()}
-        for name in {mechanism, base.mechanism} & set(_WITH_WEIGHTS):
-            if mechanism != base.mechanism:
-                whose = "that the base has not learnt" if name == mechanism else "that would be lost"
-                hint = "leave it out, or train without a base"
-                what = f"model.attention.mechanism={mechanism}: {name} has weights of its own {whose}"
-                raise RecipeError(Problem(what, hint=hint))
+        changes["mechanism"] = mechanism_of_base(mechanism, base.mechanism)
+        changes["mechanism_options"] = attention.options()
     elif attention.options():
         changes["mechanism_options"] = base.mechanism_options | attention.options()
     found = replace(base, **changes)
     if problems := broken_rules(found):
         raise RecipeError(*problems)
     return found
+
+
+def mechanism_of_base(wanted: str, base: str) -> str:
+    """``wanted`` in the place of a pre-trained model's mechanism ``base``.
+
+    Raises:
+        RecipeError: one of the two has weights of its own.
+    """
+    for name in {wanted, base} & set(_WITH_WEIGHTS):
+        if wanted != base:
+            whose = "that the base has not learnt" if name == wanted else "that would be lost"
+            hint = "leave it out, or train without a base"
+            what = f"model.attention.mechanism={wanted}: {name} has weights of its own {whose}"
+            raise RecipeError(Problem(what, hint=hint))
+    return wanted

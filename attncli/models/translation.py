@@ -29,16 +29,13 @@ class Seq2SeqConfig(TranslationConfig):
         from attncli.models.parts import acting
 
         encoder, decoder = self.encoder, self.decoder
-        heads = f"{decoder.heads} heads"
-        if decoder.kv_heads not in (None, decoder.heads):
-            heads += f" over {decoder.kv_heads} key/value heads"
         cross = acting(decoder, cross=True)
         cross = "" if cross == decoder.mechanism else f", {cross} across the two sentences"
         own = acting(decoder, causal=True)
         cross = ("" if own == decoder.mechanism else f", {own} in the decoder") + cross
         return (
             f"transformer, {encoder.layers} + {decoder.layers} layers of {decoder.width}; "
-            f"{decoder.mechanism} attention{cross}, {decoder.position} positions, {heads}"
+            f"{decoder.mechanism} attention{cross}, {decoder.position} positions, {decoder.layout}"
         )
 
 
@@ -104,6 +101,7 @@ def resolve_transformer(
         "intermediate": section.intermediate or max(1, round(size.intermediate * width / size.width)),
         "heads": attention.heads or size.heads,
         "kv_heads": attention.kv_heads,
+        "kv_latent": attention.kv_latent,
         "mechanism": attention.mechanism,
         "position": attention.position,
         "mechanism_options": attention.options(),

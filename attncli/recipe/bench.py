@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from attncli.recipe.mechanisms import MechanismName
+from attncli.recipe.mechanisms import LayoutName, MechanismName
 from attncli.recipe.pretrain import LanguageModel, Objective, PretrainTrain, TextData, TextTokenizer
 from attncli.recipe.sections import AttentionSection, Recipe, Rule, Section
 from attncli.recipe.translate import Search, TransformerModel, TranslateTrain
@@ -45,6 +45,9 @@ class BenchShapes(Section):
     mechanisms: list[MechanismName | Literal["all"]] = Field([])
     """Mechanisms side by side, or all; empty is model.attention.mechanism alone. Options that
     model.attention gives go to each mechanism that takes them."""
+    layouts: list[LayoutName | Literal["all"]] = Field([])
+    """Head layouts side by side, or all: whole layers with their projections, a step of decoding over a full
+    cache, and what that holds; empty is none."""
     tokens: int = Field(4096, ge=1)
     """Tokens in one call: so many sequences at once as make them up, one at least."""
     lengths: list[int] = Field([128, 256, 512, 1024, 2048, 4096], min_length=1)

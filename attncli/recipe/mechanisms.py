@@ -11,9 +11,11 @@ MechanismName = Literal[
     "scaled_dot", "dot", "additive", "concat", "bilinear", "cosine",
     "topk", "window", "dilated", "longformer", "bigbird", "adaptive_span", "lsh",
     "sparsemax", "entmax15", "entmax",
-    "linear", "performer", "cosformer", "retention", "linformer", "nystrom",
+    "linear", "performer", "cosformer", "retention", "gla", "linformer", "nystrom",
     "sinks", "sigmoid", "talking_heads", "gated", "differential", "global_local", "convolution",
 ]  # fmt: skip
+
+LayoutName = Literal["multi_head", "grouped_query", "multi_query", "latent"]
 
 TAKES: dict[str, tuple[str, ...]] = {
     "topk": ("topk",),
@@ -22,7 +24,7 @@ TAKES: dict[str, tuple[str, ...]] = {
     "longformer": ("window", "global_tokens"),
     "bigbird": ("block", "global_blocks", "random_blocks"),
     "adaptive_span": ("span", "ramp"),
-    "lsh": ("buckets", "rounds"),
+    "lsh": ("buckets", "rounds", "length"),
     "performer": ("features",),
     "cosformer": ("length",),
     "linformer": ("rank", "length"),

@@ -21,12 +21,20 @@ SCHEMAS: dict[str, dict[str, tuple[str, str]]] = {
         "classify": ("attncli.recipe.finetune", "ClassifyRecipe"),
         "ner": ("attncli.recipe.finetune", "TagRecipe"),
         "qa": ("attncli.recipe.finetune", "AnswerRecipe"),
+        "vit": ("attncli.recipe.image", "FinetuneImageRecipe"),
     },
     "classify": {
         "han": ("attncli.recipe.classify", "HanRecipe"),
         "transformer": ("attncli.recipe.classify", "TransformerRecipe"),
         "bag_of_words": ("attncli.recipe.classify", "BagRecipe"),
+        "vit": ("attncli.recipe.image", "ImageRecipe"),
+        "video": ("attncli.recipe.video", "VideoRecipe"),
     },
+    "detect": {
+        "faster_rcnn": ("attncli.recipe.detect", "FasterRcnnRecipe"),
+        "detr": ("attncli.recipe.detect", "DetrRecipe"),
+    },
+    "segment": {"segment": ("attncli.recipe.segment", "SegmentRecipe")},
     "bench": {
         "train": ("attncli.recipe.bench", "BenchTrainRecipe"),
         "attention": ("attncli.recipe.bench", "BenchAttentionRecipe"),

@@ -44,6 +44,9 @@ class AttentionSection(Section):
     """Query heads; empty takes the size's published number."""
     kv_heads: int | None = Field(None, ge=1)
     """Key/value heads: equal to heads is multi-head, 1 multi-query, between grouped-query."""
+    kv_latent: int | None = Field(None, ge=1)
+    """Features of a latent that keys and values of all heads come from (MLA), and that a cache holds in their
+    place; empty is none."""
     window: int | None = Field(None, ge=1)
     """Tokens visible on each side; for window, dilated, longformer and global_local: 64."""
     topk: int | None = Field(None, ge=1)
@@ -63,13 +66,13 @@ class AttentionSection(Section):
     ramp: int | None = Field(None, ge=1)
     """Tokens over which a head's sight fades; for adaptive_span: 32."""
     buckets: int | None = Field(None, ge=2)
-    """Buckets of each hash, an even number; for lsh: 16."""
+    """Buckets of each hash, an even number; for lsh: one for 32 tokens of length, 16 at least."""
     rounds: int | None = Field(None, ge=1)
     """Hashes, any of which may bring two tokens together; for lsh: 2."""
     features: int | None = Field(None, ge=1)
     """Random features of a head; for performer: 128."""
     length: int | None = Field(None, ge=1)
-    """Longest sequence, for cosformer and linformer: empty is the model's length."""
+    """Longest sequence, for cosformer, linformer and lsh: empty is the model's length."""
     rank: int | None = Field(None, ge=1)
     """Rows that keys and values are projected to; for linformer: 64."""
     landmarks: int | None = Field(None, ge=1)
@@ -89,6 +92,9 @@ class AttentionSection(Section):
         if self.heads and self.kv_heads and self.heads % self.kv_heads:
             why = f"{self.kv_heads} must divide heads={self.heads}: each serves equally many query heads"
             wrong.append((("kv_heads", "heads"), why))
+        if self.kv_latent and self.qk_norm:
+            why = "the latent is normalised itself, and its keys are not formed when decoding"
+            wrong.append((("qk_norm", "kv_latent"), why))
         for option in OPTIONS:
             if getattr(self, option) is not None and option not in TAKES.get(self.mechanism or "", ()):
                 why = f"only mechanism {takers(option)} reads it, and mechanism is {self.mechanism}"

@@ -136,7 +136,7 @@ class EncoderModel(LanguageModel):
                 if getattr(self, name) != fields[name].get_default():
                     wrong.append(((name, "base"), "comes from model.base; leave it out"))
             attention = type(self.attention).model_fields
-            for name in ("position", "heads", "kv_heads", "qk_norm"):
+            for name in ("position", "heads", "kv_heads", "kv_latent", "qk_norm"):
                 if getattr(self.attention, name) != attention[name].get_default():
                     wrong.append(((f"attention.{name}", "base"), "comes from model.base; leave it out"))
         else:

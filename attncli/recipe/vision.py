@@ -21,8 +21,9 @@ class PictureParts(Section):
     limit: int = Field(0, ge=0)
     """Read at most so many training examples; 0 reads all."""
     corrupt: Literal["refuse", "skip"] = "refuse"
-    """What becomes of a file that cannot be decoded: refuse names all such files before training starts, skip
-    leaves them out and counts them."""
+    """What becomes of a file that cannot be decoded: refuse names all such files before training starts (of
+    sets too large for memory, those that are cut short or no pictures), skip leaves them out and counts
+    them."""
     workers: int = Field(0, ge=0)
     """Processes that decode and vary examples while the model works; 0 is a thread of this one."""
     memory: int = Field(2048, ge=0)
@@ -30,6 +31,23 @@ class PictureParts(Section):
     are decoded every time. 0 keeps none."""
     cache: str = ""
     """Folder for downloads and decoded examples; empty is the user's cache folder."""
+
+
+class LabelledPictures(PictureParts):
+    """``data`` of image classification: a folder for each label, or a table of files or pictures."""
+
+    image: str = ""
+    """Column of the picture or its path; empty takes image, img, path, file, file_name or the like."""
+    label: str = ""
+    """Column of the label; empty takes label, labels, class, target or the like."""
+    split: str = ""
+    """Column that says train, validation or test of each row; empty takes split or subset where there is
+    one."""
+    kind: Literal["auto", "single", "multi", "regression"] = "auto"
+    """One label a picture, several, or a number; auto reads it from the labels: lists are several, numbers
+    with fractions are regression."""
+    labels: list[str] = Field(default_factory=list)
+    """Every label, in the order of the outputs; empty takes those of the training part, sorted."""
 
 
 class AugmentSection(Section):

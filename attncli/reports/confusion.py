@@ -16,12 +16,16 @@ _MOST = 60
 
 def draw_confusion(targets: np.ndarray, predicted: np.ndarray, names: list[str], path: Path) -> None:
     """Write the picture: a row for each true label, a column for each predicted one, shares of the row."""
+    draw_counts(confusion(targets, predicted, len(names)), names, path)
+
+
+def draw_counts(counts: np.ndarray, names: list[str], path: Path) -> None:
+    """Write the picture of a confusion matrix [L, L]."""
     from matplotlib.figure import Figure
 
     from attncli.reports.fonts import use_fonts
 
     count = len(names)
-    counts = confusion(targets, predicted, count)
     rows = counts.sum(1, keepdims=True)
     shares = np.divide(counts, rows, out=np.zeros(counts.shape), where=rows > 0)
     shown = [name if len(name) <= 24 else f"{name[:23]}…" for name in names]
@@ -42,7 +46,7 @@ def draw_confusion(targets: np.ndarray, predicted: np.ndarray, names: list[str],
             for row, column in np.ndindex(counts.shape):
                 if counts[row, column]:
                     color = "white" if shares[row, column] > 0.55 else "black"
-                    text = f"{counts[row, column]:,}"
+                    text = _short(int(counts[row, column]))
                     axis.text(column, row, text, ha="center", va="center", color=color, fontsize=size)
         total = int(counts.sum())
         right = int(counts.trace())
@@ -50,3 +54,12 @@ def draw_confusion(targets: np.ndarray, predicted: np.ndarray, names: list[str],
         axis.set_title(f"{right:,} of {total:,} right{share}", fontsize=10)
         figure.colorbar(image, ax=axis, shrink=0.8, label="share of the true label")
         figure.savefig(path, dpi=130)
+
+
+def _short(number: int) -> str:
+    """A count that fits into a cell."""
+    for limit, unit in ((10**9, "G"), (10**6, "M"), (10**4, "k")):
+        if number >= limit:
+            share = number / (1000 if unit == "k" else limit)
+            return f"{share:.0f}{unit}" if share >= 10 else f"{share:.1f}{unit}"
+    return f"{number:,}"

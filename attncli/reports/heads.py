@@ -50,8 +50,11 @@ class HeadFigures:
     """By how much the loss rises without it, nats; None where nothing says what is right."""
 
 
-def head_figures(layers: Sequence[Layer]) -> list[HeadFigures]:
-    """Entropy, span and strongest link of every head."""
+def head_figures(layers: Sequence[Layer], between: np.ndarray | None = None) -> list[HeadFigures]:
+    """Entropy, span and strongest link of every head.
+
+    ``between`` [Tq, Tk]: the distances that spans are means of, where tokens do not stand in a row.
+    """
     rows = []
     for layer, each in enumerate(layers):
         distance = np.abs(np.arange(len(each.rows))[:, None] - np.arange(len(each.columns))[None, :])
@@ -59,7 +62,8 @@ def head_figures(layers: Sequence[Layer]) -> list[HeadFigures]:
             w = np.clip(weights, 0, None)  # some mechanisms have weights below zero
             off = np.where(distance == 0, -1.0, w) if each.own else w
             query, key = np.unravel_index(int(off.argmax()), off.shape)
-            span = float((w * distance).sum(-1).mean()) if each.own else None
+            away = distance if between is None else between
+            span = float((w * away).sum(-1).mean()) if each.own else None
             rows.append(HeadFigures(layer, head, entropy(w), span, (int(query), int(key))))
     return rows
 

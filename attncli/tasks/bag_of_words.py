@@ -14,12 +14,12 @@ from attncli.data.labels import Labels
 from attncli.data.order import EpochBatches, EvaluationBatches
 from attncli.models.bag_of_words import BagConfig, BagOfWords
 from attncli.recipe.classify import BagRecipe
-from attncli.tasks.classify import ClassifyTask
+from attncli.tasks.text_classify import TextClassifyTask
 from attncli.tasks.watch import Watch
 from attncli.training.task import Batch
 
 
-class BagTask(ClassifyTask):
+class BagTask(TextClassifyTask):
     """A linear model on words and runs of words."""
 
     model: BagOfWords

@@ -1,9 +1,8 @@
-"""Classification of texts, whatever model reads them."""
+"""Classification, whatever is labelled and whatever model sees it."""
 
 from __future__ import annotations
 
 import json
-import shlex
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attncli.data.labelled import LabelledSets, Labels, TextSet, read_set, unlabelled
+from attncli.data.labels import Labels
+from attncli.errors import Problem, RecipeError
 from attncli.metrics.classification import score
 from attncli.tasks.label_losses import disagreement, doubled, label_count, label_losses
+from attncli.tasks.label_metrics import reported
 from attncli.tasks.labelled import LabelTask
 from attncli.training.task import Batch, Goal, Shard
 
@@ -23,25 +24,29 @@ _GOAL_NAMES = {"f1": "f1_macro"}
 
 
 class ClassifyTask(LabelTask):
-    """Labels of whole texts, whatever reads them."""
+    """Labels of whole examples: texts, pictures, clips. A set of examples has ``name`` and ``targets``."""
 
     name = "classify"
 
-    def __init__(self, recipe: Any, labels: Labels, sets: LabelledSets | None) -> None:
+    def __init__(self, recipe: Any, labels: Labels, sets: Any | None) -> None:
         """``sets`` None gives a task that can be applied, not trained or evaluated."""
         self.recipe, self.labels, self.sets = recipe, labels, sets
         chosen = recipe.train.goal
         metric = _GOALS[labels.kind] if chosen == "auto" else _GOAL_NAMES.get(chosen, chosen)
+        known = ("loss", *reported(labels.kind, len(labels.names)))
+        if metric not in known:
+            what = f"train.goal={chosen}: these labels are not measured by it ({labels.describe()})"
+            raise RecipeError(Problem(what, hint=f"they are by {', '.join(known)}"))
         self.goal = Goal(metric, higher=metric != "loss")
         self.weights: Tensor | None = None
         if sets is not None and recipe.train.class_weights == "balanced":
             self.weights = torch.from_numpy(balanced_weights(sets.train.targets, labels)).float()
-        self.measured: TextSet | None = None
+        self.measured: Any | None = None
         self.outcomes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     @property
     def outputs(self) -> int:
-        """Numbers that the model gives for a text."""
+        """Numbers that the model gives for an example."""
         return 1 if self.labels.kind == "regression" else len(self.labels.names)
 
     @abstractmethod
@@ -56,13 +61,15 @@ class ClassifyTask(LabelTask):
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Examples, or what their labels weigh."""
-        counts = {"labels": label_count(batch["labels"], self.labels.kind, self.weights)}
+        kind, mixed = self.labels.kind, {name: batch.get(name) for name in ("other", "share")}
+        counts = {"labels": label_count(batch["labels"], kind, self.weights, **mixed)}
         return counts | ({"agreement": float(len(batch["index"]))} if self.recipe.train.r_drop else {})
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Summed loss; with R-Drop, that of two passes and their disagreement."""
         settings, kind, inputs = self.recipe.train, self.labels.kind, self.inputs(batch)
         options = {"smoothing": settings.label_smoothing, "weights": self._weights(batch["labels"].device)}
+        options |= {name: batch.get(name) for name in ("other", "share")}
         if not settings.r_drop:
             return {"labels": label_losses(self.model(**inputs), batch["labels"], kind, **options)}
         first, second = self.model(**doubled(inputs)).chunk(2)
@@ -85,7 +92,7 @@ class ClassifyTask(LabelTask):
         return self._score(logits, targets)
 
     def _logits(
-        self, examples: TextSet, shard: Shard | None = None, what: str | None = None
+        self, examples: Any, shard: Shard | None = None, what: str | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Logits [N, L] and targets of a set, in its order."""
         rows: list[list[Any]] = []
@@ -119,21 +126,23 @@ class ClassifyTask(LabelTask):
                 found |= {f"{examples.name}.{name}": value for name, value in scores.items()}
         return found
 
-    def _report(self, run: Path, examples: TextSet, logits: np.ndarray) -> None:
-        """What was predicted of each text goes into the run folder, and into :attr:`outcomes`."""
-        kind = self.labels.kind
-        shares = probabilities(logits, kind)
+    def _report(self, run: Path, examples: Any, logits: np.ndarray) -> None:
+        """What was predicted of each example goes into the run folder, and into :attr:`outcomes`."""
+        shares = probabilities(logits, self.labels.kind)
         self.outcomes[examples.name] = (examples.targets, shares)
         folder = run / "predictions"
         folder.mkdir(exist_ok=True)
         with (folder / f"{examples.name}.jsonl").open("w", encoding="utf-8") as file:
-            for number, text in enumerate(examples.texts):
-                pair = {} if examples.pairs is None else {"pair": examples.pairs[number]}
-                told = {"text": text, **pair, "label": self.labels.written(examples.targets[number])}
+            for number, target in enumerate(examples.targets):
+                told = self.named(examples, number) | {"label": self.labels.written(target)}
                 file.write(json.dumps(told | self.answer(shares[number]), ensure_ascii=False) + "\n")
 
+    @abstractmethod
+    def named(self, examples: Any, number: int) -> dict[str, Any]:
+        """Which example it is, in plain values."""
+
     def answer(self, shares: np.ndarray) -> dict[str, Any]:
-        """What is told of one text: its label or labels and their probabilities, or its number."""
+        """What is told of one example: its label or labels and their probabilities, or its number."""
         kind, names = self.labels.kind, self.labels.names
         if kind == "regression":
             return {"predicted": float(shares[0])}
@@ -145,14 +154,13 @@ class ClassifyTask(LabelTask):
             }
         return {"predicted": names[int(shares.argmax())], "probabilities": probability}
 
-    def apply(self, texts: list[str], pairs: list[str] | None = None) -> np.ndarray:
-        """Probabilities [N, L] of texts, or the numbers [N, 1]; in their order."""
-        logits, _ = self._logits(unlabelled(texts, pairs, self.labels))
-        return probabilities(logits, self.labels.kind)
+    @abstractmethod
+    def other_set(self, name: str, *, part: bool) -> Any:
+        """A ``part`` of the run's own data, or other data by its path, to be measured on."""
 
     def measure_on(self, *, split: str | None = None, source: str | None = None) -> None:
         """Evaluate on a test set of the run's data, or on other data, from now on."""
-        self.measured = read_set(self.recipe.data, self.labels, split or source, part=split is not None)
+        self.measured = self.other_set(split or source, part=split is not None)
 
     # What is said about it
 
@@ -168,14 +176,6 @@ class ClassifyTask(LabelTask):
             "labels": self.labels.kind if self.labels.kind == "regression" else ", ".join(self.labels.names)
         }
 
-    def next_commands(self, run: Path) -> list[str]:
-        """What to type after training."""
-        if self.labels.pairs:
-            return [f"attn classify {run} pairs.jsonl", f"attn evaluate {run}"]
-        text = next((text for text in self.sets.validation.texts if text.strip()), "A text.")
-        short = shlex.quote(" ".join(text.split()[:12]))
-        return [f"attn classify {run} {short}", f"attn inspect {run} {short}", f"attn evaluate {run}"]
-
 
 def probabilities(logits: np.ndarray, kind: str) -> np.ndarray:
     """Logits [N, L] as probabilities; numbers as they are."""
@@ -185,6 +185,18 @@ def probabilities(logits: np.ndarray, kind: str) -> np.ndarray:
         return 1 / (1 + np.exp(-logits))
     shifted = np.exp(logits - logits.max(-1, keepdims=True))
     return shifted / shifted.sum(-1, keepdims=True)
+
+
+def predicted(task: Any, logits: Tensor) -> tuple[list[tuple[str, str]], int, str, dict[str, float]]:
+    """Rows on one example for people, the likeliest first; the likeliest output, its name, all as numbers."""
+    kind, names = task.labels.kind, task.labels.names
+    shares = probabilities(logits.detach().cpu().numpy().astype(np.float64), kind)[0]
+    if kind == "regression":
+        return [("predicted", f"{shares[0]:.4g}")], 0, "the number", {"predicted": float(shares[0])}
+    order = np.argsort(-shares, kind="stable")
+    rows = [(names[at], f"{100 * shares[at]:.1f} %") for at in order[:10]]
+    numbers = {f"{names[at]}, %": 100 * float(shares[at]) for at in order[:10]}
+    return rows, int(order[0]), names[int(order[0])], numbers
 
 
 def balanced_weights(targets: np.ndarray, labels: Labels) -> np.ndarray:

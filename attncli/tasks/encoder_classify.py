@@ -19,15 +19,15 @@ from attncli.data.order import EpochBatches, EvaluationBatches
 from attncli.data.text_tokenizer import EncoderTokenizer
 from attncli.models.text import SequenceModel
 from attncli.recipe.finetune import ClassifyRecipe
-from attncli.tasks.classify import ClassifyTask
 from attncli.tasks.encoders import Adapted, begin
+from attncli.tasks.text_classify import TextClassifyTask
 from attncli.tasks.watch import Watch
 from attncli.training.task import Batch
 
 _INPUTS = ("tokens", "segments", "keep")
 
 
-class EncoderClassifyTask(Adapted, ClassifyTask):
+class EncoderClassifyTask(Adapted, TextClassifyTask):
     """An encoder with a head on the whole text (BERT's family)."""
 
     model: SequenceModel

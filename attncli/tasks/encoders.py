@@ -58,10 +58,11 @@ def open_base(section: EncoderModel) -> Start | None:
         return _of_run(path)
     if (path / "config.json").is_file():
         return Start(EncoderTokenizer.load(path), read_base(path), f"Hugging Face folder {path}")
-    raise CheckpointError(_nothing_there(path), then="attn runs list")
+    raise CheckpointError(nothing_there(path), then="attn runs list")
 
 
-def _nothing_there(path: Path) -> Problem:
+def nothing_there(path: Path) -> Problem:
+    """What is wrong with a base that is neither a run nor a folder of ours."""
     what = f"model.base={path}: "
     if path.is_dir():
         found = ", ".join(sorted(entry.name for entry in path.iterdir())[:6]) or "nothing"
@@ -187,8 +188,7 @@ class Adapted:
         name, reason = self.backend(dtype)
         return [
             f"model: {source}: {config.layers} layers of {config.width}, {total:,} parameters{share}",
-            f"attention: {config.mechanism}, {config.position} positions, {config.heads} heads; "
-            f"{name}: {reason}",
+            f"attention: {config.mechanism}, {config.position} positions, {config.layout}; {name}: {reason}",
         ]
 
     def backend(self, dtype: torch.dtype) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from attncli.attention import Head, record
 from attncli.layers.ragged import Ragged
 from attncli.tasks.bag_of_words import BagTask
+from attncli.tasks.classify import predicted
 from attncli.tasks.encoder_classify import EncoderClassifyTask
 from attncli.tasks.han import HanTask
 from attncli.tasks.pruning import Predict, Prediction, heads_of
@@ -76,26 +77,12 @@ def explain(task: Any, text: str, pair: str | None = None) -> Explained:
     return _encoded(task, text, pair)
 
 
-def _predicted(task: Any, logits: Tensor) -> tuple[list[tuple[str, str]], int, str, dict[str, float]]:
-    """Rows of the prediction, the output that is explained (the likeliest), and all as numbers."""
-    from attncli.tasks.classify import probabilities
-
-    kind, names = task.labels.kind, task.labels.names
-    shares = probabilities(logits.detach().cpu().numpy().astype(np.float64), kind)[0]
-    if kind == "regression":
-        return [("predicted", f"{shares[0]:.4g}")], 0, "the number", {"predicted": float(shares[0])}
-    order = np.argsort(-shares, kind="stable")
-    rows = [(names[at], f"{100 * shares[at]:.1f} %") for at in order[:10]]
-    numbers = {f"{names[at]}, %": 100 * float(shares[at]) for at in order[:10]}
-    return rows, int(order[0]), names[int(order[0])], numbers
-
-
 def _encoded(task: EncoderClassifyTask, text: str, pair: str | None) -> Explained:
     ids, segments, parts = task.tokenizer.parts(text, pair, max_length=task.recipe.data.max_length)
     inputs = _one_row(task, ids, segments)
     with torch.no_grad(), record(task.model) as recorded:
         logits = task.model(**inputs).float()
-    rows, output, name, shares = _predicted(task, logits)
+    rows, output, name, shares = predicted(task, logits)
     return Explained(
         rows,
         name,
@@ -205,7 +192,7 @@ def _document(task: HanTask, text: str) -> Explained:
     inputs = {name: value.to(device) for name, value in task.inputs(batch).items()}
     with torch.no_grad(), record(task.model) as recorded:
         logits = task.model(**inputs).float()
-    rows, output, name, shares = _predicted(task, logits)
+    rows, output, name, shares = predicted(task, logits)
     found = dict(recorded.weights)
     sentences = found.get("sentences")
     per_word = found.get("words")
@@ -243,7 +230,7 @@ def _bag(task: BagTask, text: str) -> Explained:
         logits = task.model(**inputs).float()
         scores = task.model.scores.detach()
         scores = scores[:, 0] if scores.shape[1] == 1 else scores
-    rows, output, name, shares = _predicted(task, logits)
+    rows, output, name, shares = predicted(task, logits)
     gains = {}
     for feature, weight in zip(inputs["features"][0].tolist(), inputs["weights"][0].tolist(), strict=True):
         column = scores[feature] if scores.ndim == 1 else scores[feature, output] - scores[feature].mean()

@@ -20,12 +20,12 @@ from attncli.data.order import EpochBatches, EvaluationBatches
 from attncli.models.han import HanModel
 from attncli.models.han_config import resolve_han
 from attncli.recipe.classify import HanRecipe
-from attncli.tasks.classify import ClassifyTask
+from attncli.tasks.text_classify import TextClassifyTask
 from attncli.tasks.watch import Watch
 from attncli.training.task import Batch
 
 
-class HanTask(ClassifyTask):
+class HanTask(TextClassifyTask):
     """The hierarchical attention network."""
 
     model: HanModel

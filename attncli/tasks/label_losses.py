@@ -8,27 +8,59 @@ from torch.nn import functional as F
 
 
 def label_losses(
-    logits: Tensor, labels: Tensor, kind: str, *, smoothing: float = 0.0, weights: Tensor | None = None
+    logits: Tensor,
+    labels: Tensor,
+    kind: str,
+    *,
+    smoothing: float = 0.0,
+    weights: Tensor | None = None,
+    other: Tensor | None = None,
+    share: Tensor | None = None,
 ) -> Tensor:
     """Summed loss of logits [B, L] against the labels of ``kind``.
 
     single: cross-entropy with labels int64 [B], smoothed labels and label ``weights`` [L] where given.
     multi: binary cross-entropy with 0 and 1 [B, L], the mean over labels of each example, ``weights`` on the
     ones. regression: squared error of [B, 1] with numbers [B].
+
+    Of examples that were mixed in pairs (mixup, CutMix) the loss is ``share`` [B] of that against ``labels``,
+    and the rest of that against ``other``, the labels of what was mixed in.
     """
     logits = logits.float()
+    if share is not None:
+        mine, theirs = (
+            _each(logits, one, kind, smoothing=smoothing, weights=weights) for one in (labels, other)
+        )
+        return torch.lerp(theirs, mine, share).sum()
+    return _each(logits, labels, kind, smoothing=smoothing, weights=weights).sum()
+
+
+def _each(logits: Tensor, labels: Tensor, kind: str, *, smoothing: float, weights: Tensor | None) -> Tensor:
+    """The loss of each example, [B]."""
     if kind == "single":
-        return F.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing, reduction="sum")
+        return F.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing, reduction="none")
     if kind == "multi":
-        loss = F.binary_cross_entropy_with_logits(logits, labels.float(), pos_weight=weights, reduction="sum")
-        return loss / logits.shape[1]
-    return (logits.squeeze(1) - labels.float()).square().sum()
+        loss = F.binary_cross_entropy_with_logits(
+            logits, labels.float(), pos_weight=weights, reduction="none"
+        )
+        return loss.mean(1)
+    return (logits.squeeze(1) - labels.float()).square()
 
 
-def label_count(labels: Tensor, kind: str, weights: Tensor | None = None) -> float:
+def label_count(
+    labels: Tensor,
+    kind: str,
+    weights: Tensor | None = None,
+    *,
+    other: Tensor | None = None,
+    share: Tensor | None = None,
+) -> float:
     """What :func:`label_losses` is divided by: examples, or the sum of their labels' weights."""
     if kind == "single" and weights is not None:
-        return float(weights.to(labels.device)[labels].sum())
+        weighed = weights.to(labels.device)
+        if share is not None:
+            return float(torch.lerp(weighed[other], weighed[labels], share).sum())
+        return float(weighed[labels].sum())
     return float(len(labels))
 
 

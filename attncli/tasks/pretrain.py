@@ -183,9 +183,7 @@ class PretrainTask(Task):
         """Data, model, attention and its backend."""
         about = self.corpus.train.describe()
         config = self.config
-        attention = f"{config.mechanism}, {config.position} positions, {config.heads} heads"
-        if config.kv_heads not in (None, config.heads):
-            attention += f" over {config.kv_heads} key/value heads"
+        attention = f"{config.mechanism}, {config.position} positions, {config.layout}"
         name, reason = self.backend(device, dtype)
         parameters = sum(p.numel() for p in self.model.parameters())
         return [

@@ -290,9 +290,7 @@ def _attention(config: TranslationConfig) -> str:
         where = f"local, {config.window} tokens on each side" if config.scope == "local" else "global"
         return f"{config.mechanism}, {where}, {config.heads} heads"
     inner = config.decoder
-    text = f"{inner.mechanism}, {inner.position} positions, {inner.heads} heads"
-    if inner.kv_heads not in (None, inner.heads):
-        text += f" over {inner.kv_heads} key/value heads"
+    text = f"{inner.mechanism}, {inner.position} positions, {inner.layout}"
     own, cross = acting(inner, causal=True), acting(inner, cross=True)
     text += "" if own == inner.mechanism else f"; {own} in the decoder"
     return text + ("" if cross == inner.mechanism else f"; {cross} across the two languages")

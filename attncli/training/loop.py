@@ -248,7 +248,8 @@ class Loop:
         timing = {f"{self.task.unit}_per_second": self.meter.lap(), "memory": memory_in_use(self.device)}
         if self.metrics and self.timings:
             self.metrics.add(step=progress.step, epoch=float(self.batches.epoch), **values)
-            self.timings.add(step=progress.step, seconds=self.meter.seconds, **timing)
+            waited = float(getattr(self.batches, "waited", 0.0))
+            self.timings.add(step=progress.step, seconds=self.meter.seconds, waited=waited, **timing)
         return values | timing
 
     def _keep_choices(self) -> None:
@@ -382,3 +383,6 @@ class Loop:
         for records in (self.metrics, self.timings):
             if records is not None:
                 records.close()
+        close = getattr(self.batches, "close", None)  # worker processes, where it has some
+        if close is not None:
+            close()

@@ -33,7 +33,7 @@ def orthogonalise(matrices: Tensor, rounds: int = 5) -> Tensor:
 
 
 class Muon(Optimizer):
-    """Muon for matrices [M, N].
+    """Muon for matrices [M, N]; a convolution's weight [M, K, p, q] is one of [M, K p q].
 
     ``momentum`` is Nesterov's, ``weight_decay`` decoupled. The update is scaled by
     ``sqrt(max(1, M / N))``. ``dtype`` is what the iteration is computed in.
@@ -51,7 +51,7 @@ class Muon(Optimizer):
         self.dtype = dtype
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.ndim != 2:
+                if parameter.ndim < 2:
                     raise ValueError(f"Muon takes matrices, not a tensor of shape {tuple(parameter.shape)}")
 
     @torch.no_grad()
@@ -73,9 +73,10 @@ class Muon(Optimizer):
                 state["momentum_buffer"] = torch.zeros_like(parameter)
             buffer = state["momentum_buffer"]
             buffer.lerp_(parameter.grad, 1.0 - group["momentum"])
-            directions.append(parameter.grad.lerp(buffer, group["momentum"]).to(self.dtype))
+            direction = parameter.grad.lerp(buffer, group["momentum"])
+            directions.append(direction.flatten(1).to(self.dtype))
         updates = orthogonalise(torch.stack(directions))  # [parameters, M, N]
-        scale = max(1.0, shape[0] / shape[1]) ** 0.5
+        scale = max(1.0, updates.shape[1] / updates.shape[2]) ** 0.5
         for parameter, update in zip(parameters, updates, strict=True):
             parameter.mul_(1.0 - group["lr"] * group["weight_decay"])
-            parameter.add_(update.to(parameter.dtype), alpha=-group["lr"] * scale)
+            parameter.add_(update.to(parameter.dtype).view_as(parameter), alpha=-group["lr"] * scale)

@@ -80,11 +80,21 @@ class Optimizers:
             order = [self._names[id(p)] for group in optimizer.param_groups for p in group["params"]]
             found = {i: states.pop(name) for i, name in enumerate(order) if name in states}
             _check_kind(optimizer, found.values(), place)
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            for i, state in found.items():
+                found[i] = {key: _laid_out(value, parameters[i]) for key, value in state.items()}
             optimizer.load_state_dict({**optimizer.state_dict(), "state": found})
         if states:
             raise CheckpointError(
                 f"{place} holds optimiser state of unknown parameters: {', '.join(sorted(states))}"
             )
+
+
+def _laid_out(value: Tensor, parameter: Tensor) -> Tensor:
+    """``value`` with the strides of its parameter, which fused kernels take for granted."""
+    if value.shape != parameter.shape or value.stride() == parameter.stride():
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
 
 
 def _check_kind(optimizer: Optimizer, states: Any, place: str) -> None:

@@ -37,7 +37,8 @@ class Batches(Protocol):
     """An endless, exactly resumable stream of global batches."""
 
     epoch: float
-    """Passes over the data so far, with the fraction."""
+    """Passes over the data so far, with the fraction. Where there is also ``waited``, the seconds that the
+    loop has waited for batches so far, it goes into ``timings.jsonl``; ``close`` is called after training."""
 
     def next(self, parts: Sequence[int], of: int) -> list[Batch]:
         """The chosen ``parts`` of the next global batch cut into ``of``; then move on.
@@ -187,10 +188,11 @@ class Task(ABC):
 
 
 def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
-    """Weights of the linear layers between embeddings and heads, in order.
+    """Weights of the linear layers and convolutions between embeddings and heads, in order.
 
-    Left out: weights tied to an embedding, and every module (with all inside it) whose attribute
-    ``muon`` is False: output heads and the projection of factorised embeddings set it.
+    Left out: weights tied to an embedding, convolutions of single channels, and every module (with all inside
+    it) whose attribute ``muon`` is False: output heads, the projection of factorised embeddings and the first
+    layer that sees pixels set it.
     """
     out = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     for module in model.modules():
@@ -198,6 +200,10 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
             out.update(id(p) for p in module.parameters())
     found = {}
     for module in model.modules():
-        if isinstance(module, nn.Linear) and module.weight.requires_grad and id(module.weight) not in out:
+        whole = isinstance(module, _CONVOLUTIONS) and module.groups == 1
+        if (whole or isinstance(module, nn.Linear)) and module.weight.requires_grad:
             found[id(module.weight)] = module.weight
-    return list(found.values())
+    return [weight for key, weight in found.items() if key not in out]
+
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -65,7 +65,7 @@ def entmax_rows(scores, allowed, alpha):
 
 PRODUCTS = (
     "scaled_dot", "window", "topk", "sparsemax", "entmax15", "entmax", "sinks", "sigmoid", "talking_heads",
-    "dilated", "longformer", "bigbird", "lsh", "adaptive_span", "convolution", "gated", "retention",
+    "dilated", "longformer", "bigbird", "lsh", "adaptive_span", "convolution", "gated", "retention", "gla",
 )  # fmt: skip
 PAIRED = ("differential", "global_local")
 WHOLE = ("linformer", "nystrom")
@@ -141,6 +141,8 @@ def weights_of(name, module, q, k, allowed, bias=0.0):
         return _paired_weights(name, module, q, k, par, allowed)
     if name in PRODUCTS:
         s = torch.einsum("bhqd,bhkd->bhqk", q, k) / math.sqrt(q.shape[-1])
+        if name == "gla":
+            s = _gla_scores(module, q, k, par)
         if name == "talking_heads":
             s = torch.einsum("gh,bhqk->bgqk", par["before"], s)
     elif name == "concat":
@@ -178,6 +180,8 @@ def weights_of(name, module, q, k, allowed, bias=0.0):
         s = torch.where(allowed, s, 0.0)
         total = s.sum(-1, keepdim=True)
         return s / total.clamp(min=1e-30 if name == "performer" else 1e-6)
+    if name == "gla":
+        return torch.where(allowed, s, 0.0)
     if name == "retention":
         rate = 1 - torch.tensor([2.0 ** (-5 - h) for h in range(s.shape[1])], dtype=s.dtype)
         return torch.where(allowed, s, 0.0) * rate[:, None, None] ** (i - j).abs()
@@ -208,6 +212,20 @@ def weights_of(name, module, q, k, allowed, bias=0.0):
     if name == "talking_heads":
         return torch.einsum("gh,bhqk->bgqk", par["after"], softmax_rows(s, allowed)) * allowed
     return softmax_rows(s, allowed)
+
+
+def _gla_scores(module, q, k, par):
+    """Products pair by pair, with the product of all gates between the two."""
+    group = q.shape[1] // module.kv_heads
+    i, j = places(q.shape[2], k.shape[2])
+    t = torch.arange(k.shape[2])
+    between = ((t > torch.minimum(i, j)[..., None]) & (t <= torch.maximum(i, j)[..., None])).double()
+    heads = []
+    for h in range(q.shape[1]):
+        gate = torch.sigmoid(k[:, h] @ par["weight"][h // group] + par["bias"][h // group]) ** (1 / 16)
+        passed = torch.exp(torch.einsum("qkt,btd->bqkd", between, gate.clamp(min=math.exp(-4)).log()))
+        heads.append(torch.einsum("bqd,bkd,bqkd->bqk", q[:, h], k[:, h], passed))
+    return torch.stack(heads, 1) / math.sqrt(q.shape[-1])
 
 
 def _kernel_scores(name, module, q, k):
@@ -274,7 +292,7 @@ def attention_of(name, module, q, k, v, allowed, bias=0.0):
     if name == "nystrom":
         return _nystrom(module, q, k, v, allowed)
     out = weights_of(name, module, q, k, allowed, bias) @ v
-    if name == "retention":
+    if name in ("retention", "gla"):
         return out / torch.sqrt((out**2).mean(-1, keepdim=True) + 1e-6)
     if name == "differential":
         return out / torch.sqrt((out**2).mean(-1, keepdim=True) + 1e-5) * par["norm"] * (1 - 0.8)

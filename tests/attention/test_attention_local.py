@@ -131,7 +131,8 @@ def test_sentences_are_selected_with_all_that_belongs_to_them(window):
     states, annotations, keep = inputs()
     chosen = torch.tensor([2, 0])
     out = layer(states[chosen], layer.memory(annotations, keep).select(chosen))
-    assert torch.equal(out, layer(states, layer.memory(annotations, keep))[chosen])
+    whole = layer(states, layer.memory(annotations, keep))
+    assert torch.allclose(out, whole[chosen], rtol=0, atol=1e-12)  # products of other batches may round apart
 
 
 def test_queries_alone_and_together_agree():

@@ -216,7 +216,8 @@ def test_what_cannot_be_built_is_said():
         with pytest.raises(RecipeError, match=said):
             do()
     assert build_position("none", width=C, heads=H, head_dim=D, max_length=4) is None
-    assert set(POSITIONS) == {"sinusoidal", "learned", *INSIDE}
+    on_grids = {f"{kind}_{axes}d" for kind in ("sinusoidal", "learned", "rotary") for axes in (2, 3)}
+    assert set(POSITIONS) == {"sinusoidal", "learned", *INSIDE, *on_grids, "relative_2d"}
 
 
 def test_padding_with_positions_of_its_own():

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from attncli.attention import MECHANISMS, Causal
+from attncli.attention.layouts import LAYOUTS
 from attncli.bench import timing
 from attncli.bench.attention import Row, growth
 from attncli.bench.cases import Cases
@@ -152,6 +153,20 @@ def test_bench_attention_command(capfd, tmp_path):
     shown = capfd.readouterr().out
     assert "backend of longformer by length: 1024: blocks" in shown
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_layouts_side_by_side(capfd):
+    settings = [*TOY_ATTENTION[2:], "data.mechanisms=[scaled_dot]", "data.lengths=[64]", "data.layouts=[all]"]
+    settings += ["model.attention.heads=4", "train.directions=[forward,backward]"]
+    assert run_program(["bench", "attention", *settings, "--json"]) == 0
+    report = json.loads(capfd.readouterr().out)
+    names = list(LAYOUTS)
+    forward = {row["case"] for row in report["rows"] if row["direction"] == "forward"}
+    assert forward >= {f"{kind} {name}" for kind in ("layer", "decode") for name in names}
+    layers = [row for row in report["rows"] if row["case"].startswith(("layer ", "decode "))]
+    assert all(row["error"] is None and row["milliseconds"] > 0 for row in layers)
+    assert len(layers) == 3 * len(names)
+    assert [row["held"] for row in report["held"]] == [2 * 4 * 8, 2 * 8, 2 * 8, 4 * 8]
 
 
 def test_what_cannot_be_timed_is_left_out_and_said(capfd):

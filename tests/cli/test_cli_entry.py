@@ -97,6 +97,8 @@ def test_help_lists_every_command():
         "translate",
         "finetune",
         "classify",
+        "detect",
+        "segment",
         "evaluate",
         "resume",
         "inspect",

@@ -13,7 +13,7 @@ import torch
 from commands_support import QUICK, write_text
 
 from attncli.cli import run as run_program
-from attncli.commands import export
+from attncli.commands import export_translation
 from attncli.commands.trained import load_task, open_run
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -270,7 +270,7 @@ def test_what_fails_half_way_leaves_nothing(attn, translation, tmp_path, monkeyp
         (folder / "begun").write_text("half")
         raise OSError(28, "No space left on device", str(folder))
 
-    monkeypatch.setitem(export._TRANSLATION, "hf", (full, None))
+    monkeypatch.setitem(export_translation.WRITERS, "hf", (full, None))
     ran = attn("export", translation, "--out", "made")
     assert ran.code == 5
     assert "disk is full" in ran.err
@@ -284,7 +284,7 @@ def test_errors_name_the_next_command(attn, translation, monkeypatch):
     ran = attn("export", "nowhere")
     assert ran.code == 4
     assert "there is no folder nowhere" in ran.err
-    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    monkeypatch.setattr(export_translation, "find_spec", lambda name: None)
     ran = attn("export", translation, "--format", "ctranslate2", "--out", "made")
     assert ran.code == 2
     assert "next: pip install ctranslate2" in ran.err

@@ -2,8 +2,9 @@
 
     python tests/comparisons/finetune_peers.py MODEL DATA [--task classify|ner|qa] [--full] [KEY=VALUE...]
 
-transformers gets what is best for it: batches of like length (ours), fused AdamW, its fastest attention. Both
-train in this process, in turns, so that a noisy machine is noisy for both.
+transformers gets fused AdamW, its fastest attention and the faster precision. Its batches are ours, of like
+length; with ``--order random`` those of its own examples: any examples together, padded to the longest of
+them. Both train in this process, in turns, so that a noisy machine is noisy for both.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import statistics
 import time
 
+import numpy as np
 import torch
 import transformers
 
@@ -130,6 +132,7 @@ def main():
     parser.add_argument("--steps", type=int, default=20, help="timed steps of each, in rounds of five")
     parser.add_argument("--full", action="store_true", help="train both to the end and measure the test set")
     parser.add_argument("--attention", default="sdpa", choices=("sdpa", "eager"))
+    parser.add_argument("--order", default="like", choices=("like", "random"), help="transformers' batches")
     options = parser.parse_intermixed_args()
     keep_freed_memory()
     settings = [f"model.base={options.model}", *options.settings]
@@ -142,12 +145,14 @@ def main():
     theirs = Theirs(task, options.task, options.model, train, arithmetic, options.attention)
     print(f"{arithmetic.precision}; {torch.get_num_threads()} threads; {train.steps} steps", flush=True)
     seconds = {"ours": [], "theirs": []}
-    stream = task.batches()
+    stream, other = task.batches(), task.batches()
+    if options.order == "random":
+        other.examples.lengths = np.zeros_like(other.examples.lengths)
     count = train.steps if options.full else options.steps
     for at in range(0, count, 5):
-        batches = [stream.next([0], 1)[0] for _ in range(min(5, count - at))]
-        rows = sum(len(batch["index"]) for batch in batches)
-        for name, trainer in (("ours", ours), ("theirs", theirs)):
+        for name, trainer, source in (("ours", ours, stream), ("theirs", theirs, other)):
+            batches = [source.next([0], 1)[0] for _ in range(min(5, count - at))]
+            rows = sum(len(batch["index"]) for batch in batches)
             began = time.perf_counter()
             for batch in batches:
                 trainer.step(batch)

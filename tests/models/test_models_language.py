@@ -121,6 +121,12 @@ VARIANTS = {
         DecoderConfig,
         {"position": "rotary", "norm_kind": "rms", "activation": "swiglu", "kv_heads": 2},
     ),
+    "latent": (EncoderConfig, {"kv_latent": 5, "position": "t5"}),
+    "gpt-latent": (DecoderConfig, {"kv_latent": 5, "position": "rotary", "kv_heads": 2}),
+    "gpt-latent-window": (
+        DecoderConfig,
+        {"kv_latent": 3, "mechanism": "window", "mechanism_options": {"window": 4}, "position": "rotary"},
+    ),
     "gpt-shaw": (DecoderConfig, {"position": "shaw"}),
     "gpt-alibi": (DecoderConfig, {"position": "alibi"}),
     "gpt-t5-shared": (DecoderConfig, {"position": "t5", "share_layers": True, "embedding_width": 8}),

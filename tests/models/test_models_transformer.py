@@ -104,6 +104,9 @@ def test_steps_are_the_forward_pass(position, norm):
     for kv_heads in (None, 2):
         model = _model({"position": position, "kv_heads": kv_heads, "qk_norm": kv_heads == 2}, norm=norm)
         assert _walk(model) < 1e-10
+    for latent in (3, 20):  # the narrow one is attended to itself, the wide one expanded
+        model = _model({"position": position, "kv_latent": latent, "kv_heads": 2}, norm=norm)
+        assert _walk(model) < 1e-10
 
 
 @pytest.mark.parametrize(
@@ -338,7 +341,10 @@ def test_published_sizes():
     assert halved.decoder.intermediate == 128
 
 
-@pytest.mark.parametrize("attention", [{}, {"kv_heads": 2}])
+@pytest.mark.parametrize(
+    "attention",
+    [{}, {"kv_heads": 2}, {"kv_latent": 5}, {"kv_latent": 5, "kv_heads": 2, "position": "rotary"}],
+)
 @pytest.mark.parametrize("activation", ["relu", "swiglu"])
 def test_flops_are_those_that_torch_counts(attention, activation):
     config = _config(attention, activation=activation, encoder_layers=3)

@@ -76,7 +76,7 @@ class TestEveryRecipe:
         assert bare == []
 
     def test_sections_stand_in_the_promised_order(self, path):
-        order = ["description", "extends", "data", "tokenizer", "model", "train", "evaluate"]
+        order = ["description", "extends", "data", "image", "clip", "tokenizer", "model", "train", "evaluate"]
         keys = list(yaml.safe_load(path.read_text(encoding="utf-8")))
         assert keys == [key for key in order if key in keys]
 

@@ -270,10 +270,12 @@ def test_what_is_written_reads_back_equal(tmp_path, explain):
 
 def test_recipes_name_the_mechanisms_that_there_are():
     from attncli.attention import MECHANISMS
+    from attncli.attention.layouts import LAYOUTS
     from attncli.attention.table import options_of
-    from attncli.recipe.mechanisms import OPTIONS, TAKES, MechanismName
+    from attncli.recipe.mechanisms import OPTIONS, TAKES, LayoutName, MechanismName
     from attncli.recipe.sections import AttentionSection
 
     assert list(get_args(MechanismName)) == list(MECHANISMS)
+    assert list(get_args(LayoutName)) == list(LAYOUTS)
     assert {name: options_of(name) for name in MECHANISMS if options_of(name)} == TAKES
     assert set(OPTIONS) < set(AttentionSection.model_fields)

@@ -368,8 +368,34 @@ def test_throughput_is_real_units_over_the_time_of_training_steps(tmp_path, monk
     assert {r["evaluation_seconds"] for r in timings if "evaluation_seconds" in r} == {50.0}
     assert {r["checkpoint_seconds"] for r in timings if "checkpoint_seconds" in r} == {700.0}
     assert all(r["memory"] > 1e6 for r in timings if "memory" in r)
+    assert all(r["waited"] == 0.0 for r in timings if "waited" in r)
     longer = fit(Timed(batch=12), section(accumulate=2, steps=40), run, resume=True, clock=clock)
     assert longer.speed == {"examples_per_second": 15.0, "seconds": 160.0}
+
+
+def test_waiting_for_batches_is_recorded_and_the_stream_is_closed(tmp_path):
+    class Waiting(Regression):
+        def batches(self):
+            stream = super().batches()
+            stream.waited, stream.closed = 0.0, 0
+            take = stream.next
+
+            def slow(*arguments):
+                stream.waited += 0.5
+                return take(*arguments)
+
+            def close():
+                stream.closed += 1
+
+            stream.next, stream.close = slow, close
+            self.stream = stream
+            return stream
+
+    task, run = Waiting(batch=12), new_run(tmp_path / "run")
+    fit(task, section(steps=4, log_every=2), run)
+    waited = [r["waited"] for r in read_records(run.timings_file) if "waited" in r]
+    assert waited == [1.0, 2.0]
+    assert task.stream.closed == 1
 
 
 def test_metrics_hold_nothing_of_the_clock(tmp_path):

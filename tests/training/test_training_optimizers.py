@@ -72,6 +72,23 @@ def test_hidden_matrices_leave_out_embeddings_what_is_tied_to_them_and_marked_he
     assert [id(p) for p in hidden_matrices(marked)] == [id(marked[0].weight)]
 
 
+def test_convolutions_are_hidden_matrices_but_not_of_single_channels():
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 2, 1), nn.Conv1d(2, 2, 3)
+    )
+    model[0].muon = False
+    assert [id(p) for p in hidden_matrices(model)] == [id(model[2].weight), id(model[3].weight)]
+
+
+def test_muon_takes_a_convolution_as_a_matrix():
+    gradient = torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(0))
+    kernel, matrix = nn.Parameter(torch.zeros(4, 2, 3, 3)), nn.Parameter(torch.zeros(4, 18))
+    kernel.grad, matrix.grad = gradient, gradient.flatten(1)
+    Muon([kernel]).step()
+    Muon([matrix]).step()
+    torch.testing.assert_close(kernel.flatten(1), matrix.detach())
+
+
 def kinds(task, **settings):
     built = Optimizers(task.model, task.parameter_groups(), section(**settings), half=False)
     names = {id(p): n for n, p in task.model.named_parameters()}
@@ -149,3 +166,33 @@ def test_clipping_is_by_the_global_norm(limit, expected):
     assert float(clip_gradients(parameters, limit)) == pytest.approx(13.0)
     after = torch.cat([parameters[0].grad, parameters[1].grad]).norm()
     assert float(after) == pytest.approx(expected, rel=1e-6)
+
+
+def test_state_that_was_stored_continues_weights_of_any_memory_order():
+    """Files hold tensors in plain order; fused kernels read state and weight in the order of memory."""
+
+    def weight():
+        start = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+        return nn.ParameterDict({"w": nn.Parameter(start.contiguous(memory_format=torch.channels_last))})
+
+    def optimizer(model):
+        return Optimizers(
+            model, [{"params": list(model.parameters())}], section(learning_rate=0.1), half=False
+        )
+
+    def step(model, optimizers, number):
+        gradient = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(number))
+        model["w"].grad = gradient.contiguous(memory_format=torch.channels_last)
+        optimizers.step()
+
+    whole, again = weight(), weight()
+    straight, first = optimizer(whole), optimizer(again)
+    for number in range(2):
+        step(whole, straight, number)
+        step(again, first, number)
+    resumed = optimizer(again)
+    resumed.load({name: value.contiguous() for name, value in first.tensors().items()}, "here")
+    for number in range(2, 5):
+        step(whole, straight, number)
+        step(again, resumed, number)
+    assert torch.equal(whole["w"], again["w"])

@@ -1,7 +1,8 @@
 """Sparse rules block by block: each block of queries meets only the blocks of keys that its rule names.
 
 Time and memory are O(T n b) for n blocks of b keys a query may see. Queries that see everything (global
-tokens) are few and are computed by themselves.
+tokens) are few and are computed by themselves. A dilated window is folded to a plain one
+(``folded.py``); tokens of one bucket are brought together first (``by_bucket.py``).
 """
 
 from __future__ import annotations
@@ -9,18 +10,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from attncli.attention.backends import reference
+from attncli.attention.backends import by_bucket, folded, reference
 from attncli.attention.backends.base import Call
 from attncli.attention.backends.plan import budget
 from attncli.attention.masks import All, to_additive
-from attncli.attention.patterns import Sparse
+from attncli.attention.patterns import Dilated, SameBucket, Sparse
 from attncli.ops.dropout import dropout
 
 
-def rule_of(call: Call) -> Sparse | None:
+def rule_of(call: Call) -> Sparse | Dilated | SameBucket | None:
     """The sparse rule in the call's mask."""
     rules = call.mask.rules if isinstance(call.mask, All) else (call.mask,)
-    return next((rule for rule in rules if isinstance(rule, Sparse)), None)
+    return next((rule for rule in rules if isinstance(rule, Sparse | Dilated | SameBucket)), None)
 
 
 def refuses(call: Call) -> str | None:
@@ -28,7 +29,8 @@ def refuses(call: Call) -> str | None:
     rule = rule_of(call)
     if rule is None:
         return "its mask has no rule of blocks"
-    if call.q.shape[2] != call.k.shape[2] or rule.places is not None:
+    ordered = isinstance(rule, SameBucket) or rule.places is None
+    if call.q.shape[2] != call.k.shape[2] or not ordered:
         return "queries and keys are not the places of one sequence in order"
     if call.bias is not None:
         return "terms of the scores are not cut into blocks"
@@ -40,6 +42,10 @@ def refuses(call: Call) -> str | None:
 def pays(call: Call) -> bool:
     """Whether the blocks leave out enough for it to be the faster way."""
     rule = rule_of(call)
+    if isinstance(rule, Dilated):
+        return rule.dilation > 1 and call.q.shape[2] >= 256
+    if isinstance(rule, SameBucket):
+        return by_bucket.pays(call, rule)
     count = -(-call.q.shape[2] // rule.block)
     return count > 4 and _blocks(call, rule, count).shape[1] * 2 <= count
 
@@ -47,6 +53,10 @@ def pays(call: Call) -> bool:
 def run(call: Call) -> Tensor:
     """Heads to heads: [B, H, Tq, D']."""
     rule = rule_of(call)
+    if isinstance(rule, Dilated):
+        return folded.run(call, rule)
+    if isinstance(rule, SameBucket):
+        return by_bucket.run(call, rule)
     batch, heads, length, _ = call.sizes
     size = rule.block
     count = -(-length // size)
@@ -56,6 +66,7 @@ def run(call: Call) -> Tensor:
         torch.nn.functional.pad(x, (0, 0, 0, missing)).unflatten(2, (count, size))
         for x in (call.q, call.k, call.v)
     )  # [B, H|K, n, b, D]
+    q = q * call.scale
     step = max(1, budget(call) // (batch * heads * size * blocks.shape[1] * size))
     parts = []
     for first in range(0, count, step):
@@ -83,7 +94,7 @@ def _some(call: Call, q: Tensor, k: Tensor, v: Tensor, blocks: Tensor, first: in
     k, v = (x[:, :, found].flatten(3, 4) for x in (k, v))  # [B, K, n, m b, D]
     group = heads // kv_heads
     q = q.unflatten(1, (kv_heads, group)).transpose(2, 3).flatten(3, 4)  # [B, K, n, g b, D]
-    score = (q @ k.transpose(-1, -2)).to(wide) * call.scale  # [B, K, n, g b, m b]
+    score = (q @ k.transpose(-1, -2)).to(wide)  # [B, K, n, g b, m b]
     score = score.unflatten(3, (group, size)).transpose(2, 3).flatten(1, 2)  # [B, H, n, b, m b]
     inside = torch.arange(size, device=device)
     rows = ((torch.arange(n, device=device) + first).unsqueeze(1) * size + inside).view(1, 1, n, size, 1)

@@ -88,7 +88,8 @@ class _Chunked(torch.autograd.Function):
     @staticmethod
     def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         call, plan, seed, keep, count = ctx.settings
-        sources, saved = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+        tensors = ctx.saved_tensors  # asked for once: gradient checkpointing allows no more
+        sources, saved = tensors[:count], tensors[count:]
         kept = iter(saved) if keep else None
         q, k, v = (call.q, call.k, call.v) if keep else saved
         batch, heads, queries, keys = call.sizes

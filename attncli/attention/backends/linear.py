@@ -1,7 +1,8 @@
 """Kernel mechanisms by associativity: ``phi(q) (phi(k)^T v)``, at a cost of O(T F D) for F features.
 
 Under causality the sequence is cut into chunks: inside a chunk the products are formed, before it the keys
-and values are summed up into one state. With a decay for each head the state fades from chunk to chunk.
+and values are summed up into one state. With a decay for each head the state fades from chunk to chunk; with
+gates of the data it fades feature by feature (``gates.py``).
 
 Katharopoulos et al. 2020, "Transformers are RNNs", https://arxiv.org/abs/2006.16236;
 the chunks: Hua et al. 2022, "Transformer Quality in Linear Time", https://arxiv.org/abs/2202.10447
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attncli.attention.backends import gates
 from attncli.attention.backends.base import Call, expand_heads
 from attncli.attention.masks import All, Causal, Mask, Padding
 
@@ -57,8 +59,13 @@ def run(call: Call) -> Tensor:
     k, v = expand_heads(k, heads), expand_heads(call.v.to(wide), heads)
     if call.mechanism.divides:
         v = torch.cat([v, v.new_ones(*v.shape[:3], 1)], -1)  # the last column adds up the weights
-    decay = call.mechanism.decay(wide) if call.mechanism.decays else None  # [H]
-    if any(isinstance(rule, Causal) for rule in rules):
+    gated = call.mechanism.gated
+    gate = expand_heads(call.mechanism.gates(call.k.to(wide)), heads) if gated else None  # [B, H, Tk, F]
+    decay = call.mechanism.decay(wide) if call.mechanism.decays and not gated else None  # [H]
+    if gate is not None:
+        causal = any(isinstance(rule, Causal) for rule in rules)
+        out = (gates.causal if causal else gates.both_ways)(q, k, v, gate)
+    elif any(isinstance(rule, Causal) for rule in rules):
         out = _causal(q, k, v, decay)
     elif decay is None:
         out = q @ (k.transpose(-1, -2) @ v)
@@ -94,9 +101,9 @@ def _causal(q: Tensor, k: Tensor, v: Tensor, decay: Tensor | None) -> Tensor:
     to_end = torch.exp(log * (size - 1 - place).view(-1, 1)).unsqueeze(1)  # [H, 1, c, 1]
     sums = (k * to_end).transpose(-1, -2) @ v  # [B, H, n, F, D]
     whole = torch.exp(log * size)  # [H, 1, 1]
-    states = [state]
-    for number in range(count - 1):
-        states.append(states[-1] * whole + sums[:, :, number])
+    states = [state]  # unbound at once: the gradient of a single piece would be as large as all of them
+    for added in sums.unbind(2)[:-1]:
+        states.append(torch.addcmul(added, states[-1], whole))
     since = torch.exp(log * (place + 1).view(-1, 1)).unsqueeze(1)  # [H, 1, c, 1]
     out = (inner * faded.unsqueeze(1)) @ v + (q * since) @ torch.stack(states, 2)
     return out.flatten(2, 3)[:, :, :length]

@@ -43,7 +43,7 @@ class Plan:
         batch, heads, queries, keys = call.sizes
         limit, band = budget(call), band_width(call, queries, keys)
         if band * 2 < keys:
-            r = min(queries, max(32, band // 4))
+            r = min(queries, max(32, band // 8))
             width = min(keys, r + band)
         else:
             r, width = queries, keys

@@ -40,6 +40,9 @@ class Support:
     """Fewer key/value heads than query heads."""
     pairs: bool = True
     """Masks that rule on single pairs: documents, windows, any pattern."""
+    order: bool = False
+    """Keys must stand in the order of their places: a search that keeps several hypotheses' keys in one cache
+    cannot use it."""
     backends: tuple[str, ...] = ("reference", "fused", "chunked", "flex")
     """Backends that compute it; empty when it computes itself."""
 

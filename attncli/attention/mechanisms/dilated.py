@@ -16,7 +16,7 @@ class DilatedWindow(SparseDot):
     """Scaled dot products with the places of a widened window."""
 
     name = "dilated"
-    time = "O(T window dilation D)"
+    time = "O(T window D)"
     use = "a wide view at the cost of a window, beside layers that see the near"
 
     def __init__(

@@ -25,6 +25,8 @@ class Kernel(Mechanism):
     """Whether weights are divided by their sum."""
     decays: ClassVar[bool] = False
     """Whether weights fade with distance, by :meth:`decay` for each place."""
+    gated: ClassVar[bool] = False
+    """Whether they fade by gates that read the data, :meth:`gates` for each place and feature."""
     smallest: ClassVar[float] = 1e-6
     """Sums below are taken for this one."""
 
@@ -39,6 +41,10 @@ class Kernel(Mechanism):
 
     def decay(self, dtype: torch.dtype) -> Tensor:
         """Factor on the weights for each place of distance, [H]."""
+        raise NotImplementedError
+
+    def gates(self, k: Tensor) -> Tensor:
+        """Logarithms of the gates from prepared keys, [B, K, Tk, F]."""
         raise NotImplementedError
 
     def normalise(self, scores: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from attncli.attention.backends.base import expand_heads
 from attncli.attention.masks import Mask
@@ -61,8 +62,11 @@ class Linformer(Mechanism):
         k = self.key[:, :, :length].to(k.dtype) @ k  # [B, K, rank, D]
         v = self.value[:, :, :length].to(v.dtype) @ v
         k, v = expand_heads(k, heads), expand_heads(v, heads)
-        weights = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, -1)  # [B, H, T, rank]
-        out = drop(weights, dropout) @ v
+        if dropout == 0.0:
+            out = F.scaled_dot_product_attention(q, k, v)
+        else:
+            weights = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, -1)  # [B, H, T, rank]
+            out = drop(weights, dropout) @ v
         return out if keep is None else out.masked_fill(~keep.any(1).view(-1, 1, 1, 1), 0)
 
     def extra_repr(self) -> str:

@@ -7,7 +7,7 @@ import copy
 from attncli.attention.masks import Mask, Places
 from attncli.attention.mechanisms.base import Support
 from attncli.attention.mechanisms.scaled_dot import ScaledDot
-from attncli.attention.patterns import Sparse
+from attncli.attention.patterns import Placed
 from attncli.errors import RecipeError
 
 
@@ -15,7 +15,7 @@ class SparseDot(ScaledDot):
     """``rule`` is added to every mask; the ``blocks`` backend touches only what it allows."""
 
     support = Support(cross=False, backends=("reference", "fused", "chunked", "flex", "blocks"))
-    rule: Sparse
+    rule: Placed
     options: dict[str, int]
 
     def at_least(self, **given: tuple[int, int]) -> None:

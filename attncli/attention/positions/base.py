@@ -118,6 +118,8 @@ class Position(nn.Module):
 
     name: str = ""
     absolute = False
+    turned: int = 0
+    """Channels of a head that :meth:`rotate` turns."""
 
     def embed(self, x: Tensor, positions: Tensor | None = None, start: int = 0) -> Tensor:
         """Absolute schemes: ``x`` [B, T, C] plus the code of ``positions`` ([B, T] or [T]).

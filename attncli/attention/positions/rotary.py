@@ -27,7 +27,8 @@ class Rotary(Position):
             raise RecipeError(
                 f"rotary positions pair the channels of a head, and {head_dim} channels are odd"
             )
-        self.head_dim, self.base = head_dim, base
+        self.head_dim = self.turned = head_dim
+        self.base = base
         self._kept: tuple[Tensor, Tensor] | None = None  # cos, sin [places, D / 2]
 
     def angles(self, positions: Tensor) -> Tensor:
