@@ -414,7 +414,8 @@ def inspect(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="[RUN] INPUT...", help="A second run beside it; texts, files, folders of images, or -."
+            metavar="INPUT",
+            help="Texts, files, folders of images, or -. A run before them stands beside RUN.",
         ),
     ],
     out: Out = None,
