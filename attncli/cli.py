@@ -414,7 +414,8 @@ def inspect(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="[RUN] INPUT...", help="A second run beside it; texts, files, folders of images, or -."
+            metavar="INPUT",
+            help="Texts, files, folders of images, or -. A run before them stands beside RUN.",
         ),
     ],
     out: Out = None,
@@ -424,6 +425,10 @@ def inspect(
     ] = None,
     data: Annotated[
         str | None, typer.Option(metavar="DATA", help="Measure it on other data; default is the input.")
+    ] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT|FILE", help="Run of qa: where the answers to the questions are."),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Leave out what heads are worth: a pass of the model a head.")
@@ -439,7 +444,7 @@ def inspect(
 
     attn inspect runs/bert-1 runs/bert-2 'A function is an object.'
     """
-    _function("inspect")(run, inputs, out=out, split=split, data=data, quick=quick)
+    _function("inspect")(run, inputs, out=out, split=split, data=data, context=context, quick=quick)
 
 
 @app.command()

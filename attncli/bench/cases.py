@@ -234,8 +234,9 @@ def direct(case: Case) -> tuple[str, ...]:
 def _flex_compiled(kind: str) -> Any:
     from torch.nn.attention.flex_attention import flex_attention
 
-    # On a CPU one kernel for all shapes: compiling takes as long as everything else.
-    return torch.compile(flex_attention, dynamic=kind == "cpu")
+    # On a CPU one kernel for all shapes: compiling takes as long as everything else. On a GPU what changes
+    # from shape to shape becomes dynamic by itself: a kernel a shape would soon meet PyTorch's limit.
+    return torch.compile(flex_attention, dynamic=True if kind == "cpu" else None)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Causal | None, module: Mechanism, backend: str) -> Tensor:

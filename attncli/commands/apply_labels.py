@@ -199,11 +199,7 @@ def _tag(task: TagTask, chunk: list[Record]) -> list[dict[str, Any]]:
 
 
 def _with_context(records: Iterator[Record], context: str | None, path: Path) -> Iterator[Record]:
-    if context is not None and len(context) < 4096 and Path(context).is_file():
-        try:
-            context = Path(context).read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise DataError(Problem("is not UTF-8 text", context)) from error
+    context = None if context is None else read_context(context)
     for place, record in records:
         if "context" not in record:
             if context is None:
@@ -213,6 +209,16 @@ def _with_context(records: Iterator[Record], context: str | None, path: Path) ->
                 )
             record = {**record, "context": context}
         yield place, record
+
+
+def read_context(context: str) -> str:
+    """The text of ``--context``, which may name a file of it."""
+    if len(context) >= 4096 or not Path(context).is_file():
+        return context
+    try:
+        return Path(context).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(Problem("is not UTF-8 text", context)) from error
 
 
 def _answer(task: AnswerTask, chunk: list[Record], nbest: int) -> list[dict[str, Any]]:

@@ -36,6 +36,7 @@ def attention(recipe: Any, device: Any) -> dict[str, Any]:
             mine = [row for row in rows if (row.precision, row.direction) == (precision, direction)]
             grown = {f["case"]: f for f in fits if (f["precision"], f["direction"]) == (precision, direction)}
             _show(mine, grown, f"{precision}, {_DIRECTIONS[direction]}")
+            console.result()
         for line in _LEGEND:
             console.result(line)
         _show_backends(choices)
@@ -69,6 +70,7 @@ def _show(rows: list[Any], grown: dict[str, Any], title: str) -> None:
     columns = ["milliseconds a call", *(f"{batches[n]} x {n:,}" for n in lengths)]
     times = [(case, *(_time(found.get((case, n))) for n in lengths)) for case in cases]
     console.table(columns, times, title=f"{title}: sequences x tokens", right=columns[1:])
+    console.result()
     columns = [
         "at the longest", "tokens", "times direct", "peak MiB", "GFLOP", "share of rate", "error",
         "time grows", "memory grows",

@@ -20,16 +20,19 @@ def main(
     out: Path | None = None,
     split: str | None = None,
     data: str | None = None,
+    context: str | None = None,
     quick: bool = False,
 ) -> None:
     """Draw the attention maps of a run for each input text.
 
     A second run before the inputs stands beside the first. What each head is worth is measured on each input,
-    or on a part ``split`` of the run's data, or on other ``data``; ``quick`` leaves it out.
+    or on a part ``split`` of the run's data, or on other ``data``; ``quick`` leaves it out. ``context``: a
+    text, or a file of it, in which questions are answered.
     """
     given = [name for name, value in (("--split", split), ("--data", data), ("--quick", quick)) if value]
     if len(given) > 1:
         raise RecipeError(f"{' and '.join(given)}: give one", then="attn inspect --help")
+    given += ["--context"] * (context is not None)
     looking = Looking(not quick, split, data)
     runs, inputs = _runs(first, inputs)
     opened = [open_run("inspect", run) for run in runs]
@@ -48,6 +51,8 @@ def main(
         modules[0].inspect(*opened[0], inputs, out)
         return
     records = _records(inputs, [run.info["command"] for run, _ in opened])
+    if context is not None:
+        records = _with_context(records, opened, context)
     pairs = zip(opened, modules, strict=True)
     sees = [module.see_with(run, loaded, looking) for (run, loaded), module in pairs]
     found = []
@@ -82,6 +87,17 @@ def _records(inputs: list[str], commands: list[str]) -> list[Record]:
 
         return list(read_records(inputs, "text"))
     return [(place, {"text": text}) for place, text in read_inputs(inputs)]
+
+
+def _with_context(records: list[Record], opened: list[Any], context: str) -> list[Record]:
+    from attncli.commands.apply_labels import read_context
+    from attncli.recipe.finetune import AnswerRecipe
+
+    if not any(isinstance(loaded.recipe, AnswerRecipe) for _, loaded in opened):
+        what = "--context is of question answering; this run answers none"
+        raise RecipeError(what, then="attn inspect --help")
+    text = read_context(context)
+    return [(place, {"context": text, **record}) for place, record in records]
 
 
 def _beside(opened: list[Any]) -> str:

@@ -36,21 +36,21 @@ _NOTE = "where the model looks; not, by itself, why it decides so"
 
 def see_with(run: RunFolder, loaded: Any, looking: Looking) -> See:
     """Looks at texts with a run that labels them: words shaded and, of encoders, every head."""
-    if isinstance(loaded.recipe, AnswerRecipe):
-        raise RecipeError(
-            f"{run.path} answers questions; inspect shows runs that label texts or words",
-            then=f"attn finetune {run.path} 'A question?' --context FILE --nbest 5",
-        )
     task, _ = load_task(run, loaded, data=looking.part is not None)
     worths = Worths(task, run, looking)
     from attncli.reports.heads import head_figures
     from attncli.reports.inspection import Seen
     from attncli.tasks.explaining import explain
+    from attncli.tasks.explaining_answers import explain_answer
+
+    answering = isinstance(loaded.recipe, AnswerRecipe)
 
     def see(one: Record) -> Sight:
         place, record = one
         pair = None
-        if isinstance(loaded.recipe, TagRecipe):
+        if answering:
+            text, pair = _question(run, place, record)
+        elif isinstance(loaded.recipe, TagRecipe):
             text = record.get("text") or " ".join(record.get("tokens", []))
         else:
             (text,), pairs = texts_of(task, [(place, record)])
@@ -58,7 +58,7 @@ def see_with(run: RunFolder, loaded: Any, looking: Looking) -> See:
         try:
             if not text.strip():
                 raise ValueError("it is empty")
-            known = explain(task, text, pair)
+            known = (explain_answer if answering else explain)(task, text, pair)
         except ValueError as error:
             raise DataError(Problem(f"{short(text)!r}: {error}", place or None)) from None
         shadings = _shadings(known)
@@ -96,10 +96,23 @@ def see_with(run: RunFolder, loaded: Any, looking: Looking) -> See:
             def draw(path: Path) -> None:
                 draw_maps(known.maps, names, path, title=short(text))
 
-        title = text if pair is None else f"{text} / {pair}"
+        title = text if pair is None else f"{text} / {short(pair)}"
         return Sight(title, seen, told, draw, lambda: _show(known, shadings))
 
     return see
+
+
+def _question(run: RunFolder, place: str, record: dict[str, Any]) -> tuple[str, str]:
+    """A question and the text that answers it."""
+    if "context" not in record:
+        raise RecipeError(
+            f"{place or 'the question'} comes without a text that answers it",
+            then=f"attn inspect {run.path} 'A question?' --context FILE",
+        )
+    texts = record.get("question", record.get("text")), record["context"]
+    if not all(isinstance(text, str) for text in texts):
+        raise DataError(Problem("question and context are texts", place or None))
+    return texts
 
 
 def _shadings(known: Any) -> list[Shading]:

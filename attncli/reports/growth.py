@@ -54,11 +54,13 @@ def _styles(cases: list[str]) -> dict[str, dict[str, Any]]:
     """A colour and mark for each case of ours; all others are grey, told apart by line and mark."""
     from matplotlib import colormaps
 
-    colours = colormaps["tab10"].colors
+    colours = [colour for at, colour in enumerate(colormaps["tab10"].colors) if at != 7]  # grey is for others
     styles: dict[str, dict[str, Any]] = {}
     ours = others = 0
     for case in cases:
-        if case.startswith("attn "):
+        if case == "attn layer":
+            styles[case] = {"color": "k", "marker": "o"}
+        elif case.startswith("attn "):
             mark = _MARKS[ours // len(colours) % len(_MARKS)]
             styles[case] = {"color": colours[ours % len(colours)], "marker": mark}
             ours += 1

@@ -87,7 +87,7 @@ def _encoded(task: EncoderClassifyTask, text: str, pair: str | None) -> Explaine
         rows,
         name,
         Tokens(*([[part[at] for part in parts]] for at in range(3))),
-        _maps(recorded.weights),
+        maps_of(recorded.weights),
         lambda: task.model(**inputs).float()[0, output],
         lambda: _labelled(task.model(**inputs).float(), task.labels.kind),
         heads_of(recorded.weights),
@@ -139,7 +139,7 @@ def _tagged(task: TagTask, text: str) -> Explained:
         rows,
         f"{task.labels.names[label]} of {words[chosen]}",
         _word_tokens(task, words, numbers, begins, row),
-        _maps(recorded.weights),
+        maps_of(recorded.weights),
         lambda: task.model(**inputs).float()[0, chosen, label],
         lambda: Prediction.of(task.model(**inputs)[0]),
         heads_of(recorded.weights),
@@ -170,7 +170,8 @@ def _word_tokens(
     return Tokens([shown], [blanks], [special])
 
 
-def _maps(weights: list[tuple[str, Tensor]]) -> Maps:
+def maps_of(weights: list[tuple[str, Tensor]]) -> Maps:
+    """Self-attention among what was recorded, of the first row."""
     return [(name, w[0].float().cpu().numpy()) for name, w in weights if w.shape[-1] == w.shape[-2]]
 
 

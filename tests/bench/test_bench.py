@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import statistics
 from random import Random
 
 import pytest
@@ -47,6 +48,31 @@ def test_cases_run_in_turn_and_warmup_does_not_count(monkeypatch):
     assert done["a"].median == 1.0
     assert done["b"].median == 5.0
     assert done["a"].rounds == 3
+
+
+def test_the_error_of_a_quartile_is_its_scatter_over_samples():
+    assert Timing.of([2.0] * 8).error == 0
+    random = Random(0)
+    samples = [[random.gauss(10, 1) for _ in range(40)] for _ in range(300)]
+    timings = [Timing.of(sample) for sample in samples]
+    scatter = statistics.stdev(timing.low for timing in timings) / 10
+    told = statistics.fmean(timing.error for timing in timings)
+    assert told == pytest.approx(scatter, rel=0.3)
+
+
+def test_noisy_cases_are_measured_for_longer(monkeypatch):
+    random, now = Random(1), [0.0]
+
+    def rounds(scatter, budget):
+        def step():
+            now[0] += random.uniform(1 - scatter, 1 + scatter)
+
+        return interleave({"x": step}, rounds=5, warmup=0, device=CPU, until=0.05, budget=budget)["x"].rounds
+
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    assert rounds(0.0, 1e9) == 5
+    assert 5 < rounds(0.9, 1e9) <= 50
+    assert rounds(0.9, 1.0) == 5  # the time is over
 
 
 def test_a_case_that_times_itself_is_believed():

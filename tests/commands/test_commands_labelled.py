@@ -232,6 +232,26 @@ def test_inspect_weighs_every_word(attn, request, name, tmp_path):
         assert sum(told["sentences"]) == pytest.approx(1, abs=1e-4)
 
 
+def test_inspect_shows_what_an_answer_rests_on(attn, answerer, classifier, tmp_path):
+    context = "Ann moved to Riga in spring . Tom moved to Oslo in May ."
+    ran = attn("inspect", answerer, "Where did Tom move ?", "--context", context, "--out", "a.png", "--json")
+    assert ran.code == 0, ran.err
+    (told,) = ran.json["inputs"]
+    answer = attn("finetune", answerer, "Where did Tom move ?", "--context", context, "--json")
+    (result,) = answer.json["results"]
+    assert result["answers"][0]["text"] in told["predicted"]
+    assert ("no answer" in told["predicted"]) == (result["answer"] == "")
+    words = [text for line in told["weights"]["integrated gradients"] for text, _ in line]
+    assert {"Tom", "Riga"} <= set(words)
+    assert all(head["change"] >= 0 for head in told["heads"])
+    assert "Riga" in (tmp_path / "a.html").read_text()
+    ran = attn("inspect", answerer, "Where did Tom move ?")
+    assert ran.code == 2
+    assert "--context FILE" in ran.err
+    ran = attn("inspect", classifier, "A film", "--context", "x")
+    assert ran.code == 2
+
+
 def test_labelled_runs_stand_side_by_side(attn, classifier, tagger, han, bag):
     for first, second in ((classifier, han), (classifier, tagger), (han, bag)):
         ran = attn("inspect", first, second, "the film was lovely", "--json")
