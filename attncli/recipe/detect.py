@@ -263,7 +263,7 @@ class DetectTrain(LabelTrain):
     backbone_rate: float = Field(1.0, ge=0)
     """The backbone learns at this share of the rate: less than 1 where it is pre-trained, 0 keeps it as it
     is."""
-    goal: Literal["map", "map50", "loss"] = "map"
+    goal: Literal["map", "map50", "map75", "recall"] = "map"
     """Metric that says which checkpoint is better."""
     augment: BoxAugment = BoxAugment()
 

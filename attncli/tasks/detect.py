@@ -45,7 +45,7 @@ class DetectTask(Task):
     def __init__(self, recipe: FasterRcnnRecipe | DetrRecipe, classes: Classes, sets: BoxSets | None) -> None:
         """``sets`` None gives a task that can be applied, not trained or evaluated."""
         self.recipe, self.classes, self.sets = recipe, classes, sets
-        self.goal = Goal(recipe.train.goal, higher=recipe.train.goal != "loss")
+        self.goal = Goal(recipe.train.goal, higher=True)
         size = recipe.image.size
         self.frame = (size[0], size[-1])
         torch.manual_seed(recipe.train.seed)
@@ -150,7 +150,7 @@ class DetectTask(Task):
     # Measuring
 
     def evaluate(self, shard: Shard) -> dict[str, float]:
-        """Loss and metrics of the validation part, or of what :meth:`measure_on` chose."""
+        """Metrics of the validation part, or of what :meth:`measure_on` chose."""
         examples = self.measured or self.sets.validation
         return self._measure(examples, shard)
 
