@@ -598,6 +598,9 @@ def run(arguments: list[str]) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # file names need not be text
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the chatter of PyTorch's profiler
+    # GNU's OpenMP spins a millisecond at every barrier: beside another program, threads wait for ones that
+    # do not run, and a step takes many times as long
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     console.start(json="--json" in options)
     try:

@@ -31,7 +31,7 @@ except ImportError:  # not on this system: every run counts as undisturbed
 SMALL = 2**20
 """Weights up to which the plain formula in one piece is a candidate."""
 _SLICE = 2**19  # weights in a timed slice, where heads and queries can be cut so far
-_SECONDS = 0.1  # timing takes about so long; three times that where it is disturbed
+_SECONDS = 0.1  # timing takes about so long; ten times that where it is disturbed
 
 _used: dict[str, str] = {}
 _given: dict[str, str] = {}
@@ -215,9 +215,9 @@ def min_time(runs: Mapping[str, Callable[[], None]]) -> str:
     alive = list(runs)
     best = dict.fromkeys(alive, math.inf)
     undisturbed: set[str] = set()
-    for number in range(24):
+    for number in range(64):
         calm = undisturbed.issuperset(alive)
-        limit = _SECONDS if calm else 3 * _SECONDS
+        limit = _SECONDS if calm else 10 * _SECONDS
         late = number >= 3 and time.perf_counter() - start > limit
         if len(alive) == 1 or late or (calm and number >= 6):
             break
