@@ -167,6 +167,16 @@ class TestFolders:
             "no picture named 000",
         ]
 
+    def test_masks_of_which_none_fits_are_one_problem(self, tmp_path):
+        write_folders(tmp_path, train=3)
+        for path in (tmp_path / "train" / "masks").iterdir():
+            path.rename(path.with_suffix(".xml"))
+        with pytest.raises(DataError) as error:
+            opened(tmp_path)
+        (problem,) = error.value.problems
+        assert "it holds 000.xml, 001.xml, 002.xml" in problem.what
+        assert "000.png" in problem.what
+
     def test_sizes_that_differ_are_told_when_read(self, tmp_path):
         write_folders(tmp_path, train=2)
         Image.new("L", (5, 7)).save(tmp_path / "train" / "masks" / "000.png")

@@ -111,6 +111,12 @@ def _pairs(images: Path, masks: Path, faults: Faults) -> list[Pair]:
     for ending in _MASK_ENDINGS:
         if partners and found and not set(found) & set(partners):
             partners = {stem.removesuffix(ending): path for stem, path in partners.items()}
+    if found and masks.is_dir() and not set(found) & set(partners):
+        holds = sorted(p.name for p in masks.rglob("*") if p.is_file())
+        held = quoted(holds, 3) or "nothing"
+        named = f"named as the pictures of {images} ({quoted(sorted(p.name for p in found.values()), 3)})"
+        faults.add(f"no mask in this folder is {named}; it holds {held}", str(masks))
+        return []
     for stem in sorted(set(found) - set(partners)):
         faults.add(f"no mask named {stem} in {masks}", str(found[stem]))
     for stem in sorted(set(partners) - set(found)):

@@ -73,6 +73,8 @@ def open_masks(
             path, layout, coco_parts(root, files, categories, section.background, classes, faults), classes
         )
     pairs = voc_parts(root, faults) if layout == "voc" else folder_parts(root, faults)
+    if not any(pairs.values()):
+        faults.check()
     if classes is None:
         classes = _classes(section, root, layout, pairs)
     return MaskParts(path, layout, {n: FilePairs(p, classes, look) for n, p in pairs.items()}, classes)
