@@ -58,4 +58,8 @@ def _longer(before: TrainSection, after: TrainSection) -> bool:
         return after.steps > before.steps
     if before.steps or after.steps:  # steps against epochs: the loop knows
         return True
-    return any(getattr(after, name, 0) > getattr(before, name, 0) for name in ("epochs", "fresh_epochs"))
+
+    def passes(train: TrainSection, name: str) -> float:
+        return getattr(train, name, None) or 0.0
+
+    return any(passes(after, name) > passes(before, name) for name in ("epochs", "fresh_epochs"))

@@ -36,9 +36,10 @@ class BoxData(PictureParts):
 class BoxImage(Section):
     """``image`` of detection: the frame that pictures are scaled to fit in."""
 
-    size: list[int] = Field(default_factory=lambda: [416, 416], min_length=1, max_length=2)
-    """Height and width in pixels, or one number for both. Pictures keep their shape and are made as large as
-    fits; a batch is padded to its largest."""
+    size: list[int] = Field(default_factory=list, max_length=2)
+    """Height and width in pixels, or one number for both; empty takes those of the training pictures, 416 for
+    the longer side at most. Pictures keep their shape and are made as large as fits; a batch is padded to its
+    largest."""
     normalise: Literal["data", "half", "imagenet"] = "data"
     """Mean and deviation that pixels are brought to 0 and 1 with: of the training part, 0.5 and 0.5, or
     ImageNet's."""
@@ -252,8 +253,9 @@ class DetrModel(Section):
 class DetectTrain(LabelTrain):
     """``train`` of detection."""
 
-    epochs: float = Field(20.0, gt=0)
-    """Passes over the training part, where steps is 0."""
+    epochs: float | None = Field(None, gt=0)  # type: ignore[assignment]
+    """Passes over the training part, where steps is 0; empty makes 1,000 updates, however few the pictures
+    are."""
     batch: int = Field(8, ge=1)
     """Pictures in one update, over all processes and accumulation rounds."""
     learning_rate: float = Field(1e-3, gt=0)

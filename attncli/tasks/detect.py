@@ -13,9 +13,10 @@ from torch import Tensor
 
 from attncli import console
 from attncli.attention import choices, restore_choices
-from attncli.data.boxes.augment import View, plain
+from attncli.data.boxes.augment import Size, View, plain
 from attncli.data.boxes.batches import batch_of, evaluation_batches, mean_colour, rgb, training_batches
 from attncli.data.boxes.classes import Classes
+from attncli.data.boxes.frame import frame_of, load_frame, save_frame
 from attncli.data.boxes.prepare import prepare_boxes, read_box_set
 from attncli.data.boxes.scenes import BoxSet, BoxSets
 from attncli.data.images.reading import Pixels
@@ -33,6 +34,8 @@ from attncli.tasks.labelled import trainable
 from attncli.tasks.watch import Watch
 from attncli.training.task import Batch, Goal, Shard, Task
 
+_UPDATES = 1000
+"""Of the weights, where neither epochs nor steps are given."""
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -42,12 +45,14 @@ class DetectTask(Task):
     name = "detect"
     unit = "pictures"
 
-    def __init__(self, recipe: FasterRcnnRecipe | DetrRecipe, classes: Classes, sets: BoxSets | None) -> None:
+    def __init__(
+        self, recipe: FasterRcnnRecipe | DetrRecipe, classes: Classes, frame: Size, sets: BoxSets | None
+    ) -> None:
         """``sets`` None gives a task that can be applied, not trained or evaluated."""
         self.recipe, self.classes, self.sets = recipe, classes, sets
         self.goal = Goal(recipe.train.goal, higher=True)
-        size = recipe.image.size
-        self.frame = (size[0], size[-1])
+        self.frame = frame
+        """Height and width that pictures are scaled to fit in."""
         torch.manual_seed(recipe.train.seed)
         self.model = build_detector(recipe, len(classes.names))
         self.model.to(memory_format=torch.channels_last)
@@ -70,12 +75,13 @@ class DetectTask(Task):
             sets = prepare_boxes(recipe.data, watch, classes)
         for note in sets.notes:
             console.warn(note)
-        return cls(recipe, sets.classes, sets)
+        frame = _asked(recipe) or (frame_of(sets.train) if run is None else load_frame(run))
+        return cls(recipe, sets.classes, frame, sets)
 
     @classmethod
     def opened(cls, recipe: FasterRcnnRecipe | DetrRecipe, run: Path) -> DetectTask:
         """The task of a finished run, to be applied: without its data."""
-        return cls(recipe, Classes.load(run), None)
+        return cls(recipe, Classes.load(run), _asked(recipe) or load_frame(run), None)
 
     def _normalise(self, train: BoxSet) -> None:
         backbone, how = self.model.backbone, self.recipe.image.normalise
@@ -91,13 +97,15 @@ class DetectTask(Task):
     def save(self, run: Path) -> None:
         """Store beside the recipe what a run needs besides its weights."""
         self.classes.save(run)
+        save_frame(run, self.frame)
 
     # Training
 
     def settle(self, settings: LabelTrain) -> LabelTrain:
         """Epochs as steps, and an evaluation each twentieth of them unless said otherwise."""
         an_epoch = batches_an_epoch(len(self.sets.train), settings.batch)
-        steps = settings.steps or max(1, round(settings.epochs * an_epoch))
+        epochs = settings.epochs or _UPDATES / an_epoch
+        steps = settings.steps or max(1, round(epochs * an_epoch))
         every = settings.evaluate_every or min(steps, max(an_epoch, -(-steps // 20)))
         return settings.model_copy(update={"steps": steps, "evaluate_every": every})
 
@@ -287,6 +295,12 @@ class DetectTask(Task):
     def next_commands(self, run: Path) -> list[str]:
         """What to type after training."""
         return [f"attn detect {run} PICTURE", f"attn inspect {run} PICTURE", f"attn evaluate {run}"]
+
+
+def _asked(recipe: FasterRcnnRecipe | DetrRecipe) -> Size | None:
+    """The frame that a recipe asks for."""
+    size = recipe.image.size
+    return (size[0], size[-1]) if size else None
 
 
 def build_detector(recipe: FasterRcnnRecipe | DetrRecipe, classes: int) -> Any:

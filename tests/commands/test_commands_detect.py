@@ -9,7 +9,6 @@ from PIL import Image
 
 QUICK = [
     "data.limit=12",
-    "image.size=[64, 64]",
     "model.backbone.kind=resnet10",
     "model.backbone.width=16",
     "train.steps=2",
@@ -245,6 +244,29 @@ def test_options_that_mean_nothing_and_names_that_are_none(attn, trained):
     wrong = attn("classify", run, "x.png")
     assert wrong.code == 4
     assert "is a run of attn detect" in wrong.err
+
+
+def test_a_run_keeps_the_frame_that_it_learnt_in(attn, trained, tmp_path):
+    run = copied(trained, tmp_path)
+    assert json.loads((run / "frame.json").read_text()) == {"height": 48, "width": 64}
+    Image.fromarray(np.zeros((96, 128, 3), np.uint8)).save(tmp_path / "large.png")
+    assert attn("detect", run, tmp_path / "large.png", "--no-pictures").code == 0
+    (run / "frame.json").write_text("{")
+    damaged = attn("detect", run, tmp_path / "large.png")
+    assert damaged.code == 4
+    assert "frame.json" in damaged.err
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps"), [([], 1000), (["train.epochs=3"], 3), (["train.epochs=3", "train.steps=7"], 7)]
+)
+def test_epochs_or_steps_or_neither(trained, settings, steps):
+    from attncli.recipe.loading import load_recipe
+    from attncli.tasks.detect import DetectTask
+
+    chosen = ["model.backbone.kind=resnet10", "train.batch=4", *settings]
+    recipe = load_recipe("detect", "faster_rcnn", chosen, str(trained / "data")).recipe
+    assert DetectTask.build(recipe).settle(recipe.train).steps == steps
 
 
 def test_broken_data_is_named_before_training(attn, tmp_path):

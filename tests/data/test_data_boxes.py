@@ -1,6 +1,7 @@
 """Pictures with boxes: every format, every fault, augmentation that keeps boxes on things, exact resume."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from attncli.data.boxes.augment import View, jittered, mirrored, mosaic, plain
 from attncli.data.boxes.batches import IGNORED, NOTHING, BoxExamples, training_batches
 from attncli.data.boxes.builtin import builtin_scenes
 from attncli.data.boxes.classes import Classes
+from attncli.data.boxes.frame import frame_of
 from attncli.data.boxes.keeping import keep_pictures
 from attncli.data.boxes.prepare import prepare_boxes, read_box_set
 from attncli.errors import DataError
@@ -330,6 +332,20 @@ def test_the_built_in_set_is_the_same_each_time_and_shares_no_digit():
 
 
 # Augmentation: boxes of coloured things stay on them
+
+
+@pytest.mark.parametrize(
+    ("sizes", "frame"),
+    [
+        ([(480, 640)] * 3, (312, 416)),
+        ([(480, 640), (640, 480)], (416, 416)),  # both ways up
+        ([(100, 80)] * 9 + [(3000, 4000)], (100, 80)),
+        ([(20, 300)], (32, 300)),
+    ],
+)
+def test_the_frame_is_that_of_most_pictures(sizes, frame):
+    examples = SimpleNamespace(sizes=np.array(sizes))
+    assert frame_of(examples) == frame
 
 
 def painted(rng, count=4, size=(60, 80)):
