@@ -140,7 +140,7 @@ def _cpu_matmul() -> str:
     return "medium" if plain / other > _FASTER and error < _EXACT else "highest"
 
 
-def _product_seconds(dtype: torch.dtype, size: int = 384, rounds: int = 5) -> float:
+def _product_seconds(dtype: torch.dtype, size: int = 384, rounds: int = 15) -> float:
     """Fastest of ``rounds`` products [size, size] x [size, size]: a loaded machine only adds time."""
     a, b = torch.ones(size, size, dtype=dtype), torch.ones(size, size, dtype=dtype)
     a @ b
