@@ -29,6 +29,10 @@ def _function(module: str, name: str = "main") -> Callable[..., Any]:
     return getattr(importlib.import_module(f"attncli.commands.{module}"), name)
 
 
+def _train_or_apply(command: str, *args: Any, **options: Any) -> None:
+    _function("train_or_apply")(command, *args, **options)
+
+
 def _complete_first(incomplete: str) -> list[str]:
     """Recipe names, and files and folders, that ``incomplete`` can become."""
     from attncli.recipe import catalogue
@@ -144,7 +148,8 @@ def pretrain(
 
     attn pretrain runs/bert-1 'The [MASK] of a function.'
     """
-    _function("pretrain")(
+    _train_or_apply(
+        "pretrain",
         first,
         args or [],
         data=data,
@@ -203,7 +208,8 @@ def translate(
 
     attn translate runs/transformer-1 < input.txt > output.txt
     """
-    _function("translate")(
+    _train_or_apply(
+        "translate",
         first,
         args or [],
         data=data,
@@ -251,7 +257,8 @@ def finetune(
 
     attn finetune runs/qa-1 'Who wrote it?' --context text.txt
     """
-    _function("finetune")(
+    _train_or_apply(
+        "finetune",
         first,
         args or [],
         base=base,
@@ -290,7 +297,8 @@ def classify(
 
     attn classify runs/vit-1 IMAGE
     """
-    _function("classify")(
+    _train_or_apply(
+        "classify",
         first,
         args or [],
         data=data,
@@ -323,9 +331,7 @@ def detect(
         float | None,
         typer.Option(metavar="S", min=0, max=1, help="Run: detections with this score and more."),
     ] = None,
-    pictures: Annotated[
-        bool | None, typer.Option("--pictures/--no-pictures", help="Run: whether boxes are drawn.")
-    ] = None,
+    no_pictures: Annotated[bool, typer.Option("--no-pictures", help="Run: draw no boxes.")] = False,
 ) -> None:
     """Train a detector, or detect with a finished run.
 
@@ -336,7 +342,8 @@ def detect(
 
     attn detect runs/faster_rcnn-1 street.jpg
     """
-    _function("detect")(
+    _train_or_apply(
+        "detect",
         first,
         args or [],
         data=data,
@@ -344,7 +351,7 @@ def detect(
         dry_run=dry_run,
         require=require or [],
         threshold=threshold,
-        pictures=pictures,
+        no_pictures=no_pictures,
     )
 
 
@@ -380,8 +387,8 @@ def segment(
 
     attn segment runs/unet-1 street.jpg photos/
     """
-    _function("segment")(
-        first, args or [], data=data, out=out, dry_run=dry_run, require=require or [], flip=flip
+    _train_or_apply(
+        "segment", first, args or [], data=data, out=out, dry_run=dry_run, require=require or [], flip=flip
     )
 
 

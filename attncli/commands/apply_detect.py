@@ -29,7 +29,7 @@ def apply(
     *,
     out: Path | None = None,
     threshold: float | None = None,
-    pictures: bool | None = None,
+    no_pictures: bool = False,
 ) -> None:
     """Apply ``run`` to picture files, folders of them, or names on standard input.
 
@@ -51,7 +51,7 @@ def apply(
 
     task, device = load_task(run, loaded, data=False)
     folder = out or run.path / "detected"
-    if pictures is not False:
+    if not no_pictures:
         folder.mkdir(parents=True, exist_ok=True)
     found_all: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
@@ -69,7 +69,7 @@ def apply(
                 one = one._replace(**{key: getattr(one, key)[one.scores >= least] for key in one._fields})
                 number = len(found_all) + 1
                 told = {"picture": name, "image_id": number, "detections": _told(task, one)}
-                if pictures is not False:
+                if not no_pictures:
                     target = folder / _free(Path(name).stem, taken)
                     draw_boxes(image, one, task.classes.names).save(target)
                     told["drawn"] = str(target)
@@ -79,7 +79,7 @@ def apply(
                 if not console.json_mode():
                     _show(told, many)
                 bar.advance(1, units=1)
-    if pictures is not False:
+    if not no_pictures:
         results = folder / "results.json"
         results.write_text(json.dumps(rows) + "\n", encoding="utf-8")
         names = [{"id": one["image_id"], "file_name": one["picture"]} for one in found_all]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attncli import console
-from attncli.commands.trained import load_task, open_run, read_inputs, want_inputs
+from attncli.commands.trained import load_task, read_inputs, want_inputs
 from attncli.errors import DataError, Problem, RecipeError
+from attncli.recipe.loading import LoadedRecipe
 
 if TYPE_CHECKING:
     from attncli.decoding import Sampling
+    from attncli.training import RunFolder
 
 
 def apply(
-    path: Path,
+    command: str,
+    run: RunFolder,
+    loaded: LoadedRecipe,
     inputs: list[str],
     *,
     top_k: int | None = None,
@@ -24,11 +27,10 @@ def apply(
     seed: int | None = None,
     greedy: bool = False,
 ) -> None:
-    """Apply the run at ``path`` to texts, files of a text a line, or ``-`` for standard input."""
-    run, loaded = open_run("pretrain", path)
+    """Apply a run to texts, files of a text a line, or ``-`` for standard input."""
     causal = loaded.recipe.train.objective.kind == "clm"
     want_inputs(
-        inputs, f"attn pretrain {path} " + ("'Once upon a time'" if causal else "'The [MASK] is here.'")
+        inputs, f"attn {command} {run.path} " + ("'Once upon a time'" if causal else "'The [MASK] is here.'")
     )
     if not causal:
         chosen = {

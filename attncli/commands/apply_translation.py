@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from attncli import console
 from attncli.commands.trained import load_task, open_run
 from attncli.errors import DataError, Problem, RecipeError
+from attncli.recipe.loading import LoadedRecipe
 
 if TYPE_CHECKING:
     from attncli.tasks.translator import Translation, Translator
+    from attncli.training import RunFolder
 
 CHUNK = 2048
 """Lines translated together: sorted by length among themselves, written in their order."""
@@ -23,7 +25,9 @@ Line = tuple[str, str]
 
 
 def apply(
-    path: Path,
+    command: str,
+    run: RunFolder,
+    loaded: LoadedRecipe,
     inputs: list[str],
     *,
     nbest: int | None = None,
@@ -36,17 +40,17 @@ def apply(
     seed: int | None = None,
 ) -> None:
     """Translate texts, files of a text a line, or standard input: a line for a line."""
-    changed = [] if beam is None else [f"evaluate.search.beam={beam}"]
-    run, loaded = open_run("translate", path, changed)
+    if beam is not None:
+        run, loaded = open_run(command, run.path, [f"evaluate.search.beam={beam}"])
     count = nbest or 1
     sampling = _sampling(temperature, top_k, top_p, seed, beam)
     if not sampling and count > loaded.recipe.evaluate.search.beam:
         width = loaded.recipe.evaluate.search.beam
         raise RecipeError(
             f"--nbest {count} needs a beam as wide; it is {width}",
-            then=f"attn translate {path} --nbest {count} --beam {count}",
+            then=f"attn {command} {run.path} --nbest {count} --beam {count}",
         )
-    lines = _lines(inputs, path)
+    lines = _lines(inputs, run.path)
     task, _ = load_task(run, loaded, data=False)
     translator = task.translator(final=True, **sampling)
     told: list[dict[str, Any]] = []

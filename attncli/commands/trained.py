@@ -56,6 +56,8 @@ METRIC_NAMES = {
 """The same to the module that names its metrics. No torch."""
 
 APPLY = {
+    "pretrain": "attncli.commands.apply_language",
+    "translate": "attncli.commands.apply_translation",
     "finetune": "attncli.commands.apply_labels",
     "classify": "attncli.commands.apply_labels",
     "classify/vit": "attncli.commands.apply_images",

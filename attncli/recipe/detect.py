@@ -14,6 +14,8 @@ from attncli.recipe.vision import PictureParts
 class BoxData(PictureParts):
     """``data`` of detection: pictures with boxes, in the field's formats."""
 
+    places: ClassVar[tuple[str, ...]] = (*PictureParts.places, "images")
+
     path: str = "builtin"
     """builtin, a COCO JSON file, a folder in the layout of Pascal VOC, COCO, YOLO or of parquet files, or the
     name of a hub data set."""
@@ -89,6 +91,8 @@ class BoxAugment(Section):
 
 class Backbone(Section):
     """``model.backbone``: a residual network (He et al. 2016) that makes maps at strides 4, 8, 16 and 32."""
+
+    places: ClassVar[tuple[str, ...]] = ("weights",)
 
     kind: Literal["resnet10", "resnet14", "resnet18", "resnet34", "resnet50"] = "resnet18"
     """Depth; resnet50 has bottlenecks. The names of the weights are timm's."""

@@ -179,6 +179,8 @@ class PretrainedAttention(Section):
 class PretrainedImageModel(Section):
     """``model`` of fine-tuning on images: the shape is the base's."""
 
+    places: ClassVar[tuple[str, ...]] = ("base",)
+
     attention: PretrainedAttention = PretrainedAttention()
 
     base: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,8 @@ from attncli.recipe.sections import AttentionSection, Recipe, Rule, Section, Tra
 
 class TextData(Section):
     """``data``: what is learnt from."""
+
+    places: ClassVar[tuple[str, ...]] = ("source", "validation")
 
     source: str = "builtin"
     """builtin, a file or folder (text, JSON lines, CSV, parquet), or the name of a hub data set."""
@@ -28,6 +30,8 @@ class TextData(Section):
 
 class TextTokenizer(Section):
     """``tokenizer``: how text becomes numbers; trained with the run and stored with it."""
+
+    places: ClassVar[tuple[str, ...]] = ("path",)
 
     kind: Literal["wordpiece", "bytebpe", "bpe", "char", "byte"] = "wordpiece"
     """WordPiece as BERT, byte-level BPE as GPT-2 and RoBERTa, plain BPE, characters, or bytes."""

@@ -7,8 +7,9 @@ this one (``pretrain.py``) and is listed in ``schemas.py``.
 
 from __future__ import annotations
 
+import os
 import re
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,12 +26,34 @@ class Section(BaseModel):
         extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
     )
 
+    places: ClassVar[tuple[str, ...]] = ()
+    """Settings that may name a file or a folder."""
+
+    def locate(self) -> None:
+        """Make paths absolute, here and in the sections inside, so that a run can be used from anywhere."""
+        for name in self.places:
+            value = getattr(self, name)
+            setattr(
+                self, name, [absolute(one) for one in value] if isinstance(value, list) else absolute(value)
+            )
+        for name in type(self).model_fields:
+            if isinstance(inside := getattr(self, name), Section):
+                inside.locate()
+
     def cross_checks(self) -> list[Rule]:
         """The rules across this section's settings that are broken; keys are relative to the section.
 
         Every section of a recipe is asked. A rule is passed over where one of its keys is wrong already.
         """
         return []
+
+
+def absolute(value: Any) -> Any:
+    """The absolute path of what is there by this name; anything else as it is."""
+    if not isinstance(value, str) or value in ("", "builtin"):
+        return value
+    path = os.path.expanduser(value)
+    return os.path.abspath(path) if os.path.exists(path) else value
 
 
 class AttentionSection(Section):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from attncli.recipe.image import ImageAttention
-from attncli.recipe.sections import Recipe, Rule, Section, TrainSection
+from attncli.recipe.sections import Recipe, Rule, Section, TrainSection, absolute
 from attncli.recipe.vision import PictureParts, PixelSection
 
 
 class SegmentData(PictureParts):
     """``data`` of segmentation: pictures with a mask each."""
+
+    places: ClassVar[tuple[str, ...]] = ("path", "validation")
 
     path: str = "builtin"
     """builtin (scenes of handwritten digits), or a folder: images and masks, Pascal VOC's, or COCO's."""
@@ -28,6 +31,11 @@ class SegmentData(PictureParts):
     does."""
     background: str = "background"
     """COCO: name of the class of the pixels outside all annotations; empty ignores them."""
+
+    def locate(self) -> None:
+        """Tests may be parts of the data, by name."""
+        super().locate()
+        self.tests = [absolute(test) if os.sep in test else test for test in self.tests]
 
 
 class SegmentAugment(Section):

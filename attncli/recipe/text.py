@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,8 @@ from attncli.recipe.sections import AttentionSection, Rule, Section, TrainSectio
 
 class LabelledParts(Section):
     """What every labelled data set has: a place, its parts, and limits."""
+
+    places: ClassVar[tuple[str, ...]] = ("path", "validation", "tests")
 
     path: str = "builtin"
     """builtin, a file, a folder of train, validation and test files, or the name of a hub data set."""
@@ -97,6 +99,8 @@ class EncoderAttention(AttentionSection):
 
 class EncoderModel(LanguageModel):
     """``model``: an encoder, pre-trained or fresh, and a head on it."""
+
+    places: ClassVar[tuple[str, ...]] = ("base",)
 
     attention: EncoderAttention = EncoderAttention()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from attncli.recipe.sections import AttentionSection, Recipe, Rule, Section, TrainSection
+from attncli.recipe.sections import AttentionSection, Recipe, Rule, Section, TrainSection, absolute
 
 
 class ParallelData(Section):
@@ -30,6 +31,21 @@ class ParallelData(Section):
     """Read at most so many training pairs; 0 reads all."""
     cache: str = ""
     """Folder for the tokenised text; empty is the user's cache folder."""
+
+    def locate(self) -> None:
+        """A path may be the common beginning of files; tests may be parts of the data, by name."""
+        if self.path != "builtin":
+            self.path = _absolute_beginning(self.path)
+        if isinstance(self.validation, str):
+            self.validation = _absolute_beginning(self.validation)
+        self.tests = [_absolute_beginning(test) if os.sep in test else test for test in self.tests]
+
+
+def _absolute_beginning(text: str) -> str:
+    parent, name = os.path.split(os.path.expanduser(text))
+    folder = parent or "."
+    begins = os.path.isdir(folder) and any(entry.startswith(f"{name}.") for entry in os.listdir(folder))
+    return os.path.abspath(os.path.expanduser(text)) if begins else absolute(text)
 
 
 class PairTokenizer(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,8 @@ from attncli.recipe.sections import Rule, Section
 
 class PictureParts(Section):
     """What every data set of pictures has: a place, its parts, limits, and how it is loaded."""
+
+    places: ClassVar[tuple[str, ...]] = ("path", "validation", "tests")
 
     path: str = "builtin"
     """builtin, a folder, a CSV or parquet file, or the name of a hub data set."""

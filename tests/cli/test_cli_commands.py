@@ -50,11 +50,11 @@ def stand_in(monkeypatch):
 
 
 def test_what_pretrain_is_given(stand_in):
-    calls = stand_in("pretrain")
+    calls = stand_in("train_or_apply")
     typed = "pretrain bert train.steps=5 --data x.txt --out o --require loss<=1 --dry-run"
     assert cli.run([*typed.split(), "--require", "a>2", "model.layers=1"]) == 0
     (args, options), *_ = calls
-    assert args == ("bert", ["train.steps=5", "model.layers=1"])
+    assert args == ("pretrain", "bert", ["train.steps=5", "model.layers=1"])
     assert options.pop("out").name == "o"
     assert options == {
         "data": "x.txt",
@@ -70,7 +70,7 @@ def test_what_pretrain_is_given(stand_in):
     typed = "pretrain run - --top-k 3 --top-p 0.9 --temperature 0.5 --max-tokens 7 --seed 1 --greedy"
     cli.run(typed.split())
     (args, options) = calls[1]
-    assert args == ("run", ["-"])
+    assert args == ("pretrain", "run", ["-"])
     assert (options["top_k"], options["top_p"], options["temperature"]) == (3, 0.9, 0.5)
     assert (options["max_tokens"], options["seed"], options["greedy"]) == (7, 1, True)
 
@@ -166,7 +166,7 @@ def test_json_has_the_result_beside_an_unmet_requirement(stand_in, capsys):
 
 
 def test_json_as_an_input_text_is_no_option(stand_in, capsys):
-    stand_in("pretrain", lambda: console.result("plain"))
+    stand_in("train_or_apply", lambda: console.result("plain"))
     assert cli.run(["pretrain", "r", "--", "--json"]) == 0
     assert capsys.readouterr().out == "plain\n"
 

@@ -1,8 +1,7 @@
-"""What ``attn finetune`` and ``attn classify`` share: learn from labelled data, or apply what was learnt."""
+"""The commands of tasks: train a recipe, or apply a finished run."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,14 @@ from attncli.commands.shared import (
 from attncli.commands.trained import APPLY, metric_names, module_of, open_run, task_class
 from attncli.errors import Problem, RecipeError
 from attncli.recipe.loading import load_recipe
-from attncli.recipe.sections import Recipe
 
-APPLIED = {"finetune": ("classify",), "classify": ("finetune",)}
+ALSO = {"finetune": ("classify",), "classify": ("finetune",)}
 """Command to the other ones whose runs it applies too."""
+_WRITE = ("detect", "segment")
+"""Commands that, of a run, write into ``--out``."""
 
 
-def train_or_apply(
+def main(
     command: str,
     first: str | None,
     args: list[str],
@@ -35,19 +35,20 @@ def train_or_apply(
     require: list[str] | None = None,
     **applying: Any,
 ) -> None:
-    """Train the recipe ``first`` with settings ``args``, or apply the run ``first`` to inputs ``args``."""
+    """Train the recipe ``first`` with settings ``args``, or apply the run ``first`` to inputs ``args``.
+
+    ``applying``: the options of ``command`` that only a run takes.
+    """
     requirements = parse_requirements(require or [])
-    target = find_target(command, first, APPLIED[command])
+    target = find_target(command, first, ALSO.get(command, ()))
     console.say(target.sentence)
     if target.kind == "run":
-        options = {
-            "--from": base,
-            "--data": data,
-            "--out": out,
-            "--dry-run": dry_run,
-            "--require": require,
-        }
-        refuse(options, "train", f"attn evaluate {first}")
+        of_training = {"--from": base, "--data": data, "--dry-run": dry_run, "--require": require}
+        if command in _WRITE:
+            applying["out"] = out
+        else:
+            of_training["--out"] = out
+        refuse(of_training, "train", f"attn evaluate {first}")
         run, loaded = open_run(command, target.path)
         module_of(APPLY, run.info["command"], loaded.recipe).apply(command, run, loaded, args, **applying)
         return
@@ -60,34 +61,19 @@ def train_or_apply(
     if base is not None:
         overrides.append(f"model.base={base}")
     loaded = load_recipe(command, target.name, overrides, data)
-    _locate(loaded.recipe)
-    check_metric_names(requirements, metric_names(command, loaded.recipe))
+    recipe = loaded.recipe
+    recipe.locate()
+    check_metric_names(requirements, metric_names(command, recipe))
     from attncli.commands import training
 
-    build = task_class(command, loaded.recipe).build
-    if loaded.recipe.train.seeds > 1 and not dry_run:
+    build = task_class(command, recipe).build
+    if getattr(recipe.train, "seeds", 1) > 1 and not dry_run:
         from attncli.commands.seeds import train_seeds
 
         train_seeds(loaded, build, requirements=requirements, out=out)
-        return
-    if getattr(loaded.recipe.data, "cross_validate", False) and not dry_run:
+    elif getattr(recipe.data, "cross_validate", False) and not dry_run:
         from attncli.commands.folds import train_folds
 
         train_folds(loaded, build, requirements=requirements, out=out)
-        return
-    training.train(loaded, build, requirements=requirements, out=out, dry_run=dry_run)
-
-
-def _locate(recipe: Recipe) -> None:
-    """Make paths absolute, so that the run can be resumed and measured from anywhere."""
-
-    def absolute(text: Any) -> Any:
-        path = os.path.expanduser(str(text))
-        return os.path.abspath(path) if text not in ("", "builtin") and os.path.exists(path) else text
-
-    data, model = recipe.data, recipe.model
-    data.path, data.validation = absolute(data.path), absolute(data.validation)
-    data.tests = [absolute(text) for text in data.tests]
-    for section, key in ((model, "base"), (getattr(recipe, "tokenizer", None), "path")):
-        if getattr(section, key, ""):
-            setattr(section, key, absolute(getattr(section, key)))
+    else:
+        training.train(loaded, build, requirements=requirements, out=out, dry_run=dry_run)
