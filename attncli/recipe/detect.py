@@ -294,7 +294,7 @@ class DetectEvaluate(Section):
     """Detections of a picture, the best ones; 100 is COCO's."""
     least: float = Field(0.01, ge=0, lt=1)
     """Detections with a lower score are not counted at all."""
-    threshold: float = Field(0.4, ge=0, le=1)
+    threshold: float = Field(0.5, ge=0, le=1)
     """Score from which a detection is drawn, listed, and counted in the confusion table."""
     confusion_overlap: float = Field(0.5, gt=0, lt=1)
     """Overlap from which a detection and an object are the same thing in the confusion table."""
