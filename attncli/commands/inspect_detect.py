@@ -110,3 +110,4 @@ def _show(name: str, rows: list[dict[str, Any]], maps: list[dict[str, Any]]) -> 
         console.table(["attention", "shape", "mean", "most"], about, title=name, right=["mean", "most"])
     else:
         console.result(f"{name}: this model has no attention besides its proposals")
+        console.say("trained with model.pyramid.fusion=attention or model.regions.relation=1 it has some")
