@@ -33,6 +33,8 @@ class Base:
     """What a head of sequences starts from, by names inside it; empty where there is nothing."""
     dropped: tuple[str, ...] = ()
     """Weights that belong to heads and are not used."""
+    first: bool = True
+    """Whether the first token is what heads of its kind read; else it has learnt to stand for nothing."""
 
 
 def _bert(raw: Raw) -> EncoderConfig:
@@ -187,7 +189,7 @@ def base_of_masked_lm(config: EncoderConfig, family: str, state: Mapping[str, Te
     encoder = {name.removeprefix("encoder."): state[name] for name in wanted}
     used = {*wanted, *(("pooler.weight", "pooler.bias") if pooler else ())}
     dropped = tuple(sorted(name for name in state if name not in used))
-    return Base(family, replace(config, pair=False), encoder, pooler, dropped)
+    return Base(family, replace(config, pair=False), encoder, pooler, dropped, first=bool(pooler))
 
 
 def load_encoder(folder: str | Path) -> tuple[Encoder, EncoderConfig, str]:

@@ -78,11 +78,13 @@ def resolve_text(
     base: EncoderConfig | None = None,
     family: str | None = None,
     length: int = 0,
+    first: bool = True,
 ) -> TextConfig:
     """The model that ``section`` describes: in the shape of ``base``, or of the section's own dimensions.
 
     ``vocabulary``, ``pad_id``: of the tokeniser. ``family``: the base's ``model_type``; the section's own
-    without a base. ``length``: tokens of the longest example.
+    without a base. ``length``: tokens of the longest example. ``first``: whether pooling auto is that of the
+    first token, else the mean.
 
     Raises:
         RecipeError: settings that do not go together, all of them at once.
@@ -106,6 +108,9 @@ def resolve_text(
                 )
             )
         encoder, family = adapt_encoder(section, base), family or "bert"
+    pooling = getattr(section, "pooling", "first")
+    if pooling == "auto":
+        pooling = "first" if first else "mean"
     if length > encoder.length and encoder.position == "learned":
         what = f"data.max_length={length} is more than the {encoder.length} positions that the encoder knows"
         raise RecipeError(what, then=f"set data.max_length={encoder.length}")
@@ -114,7 +119,7 @@ def resolve_text(
         family=family,
         task=task,
         labels=labels,
-        pooling=getattr(section, "pooling", "first"),
+        pooling=pooling,
         head_activation=head_activation(family, task, encoder),
         head_dropout=section.head_dropout,
         crf=getattr(section, "crf", False),

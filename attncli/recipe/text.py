@@ -157,9 +157,10 @@ class EncoderModel(LanguageModel):
 class SequenceModel(EncoderModel):
     """``model`` of classification."""
 
-    pooling: Literal["first", "mean", "max", "attention"] = "first"
+    pooling: Literal["auto", "first", "mean", "max", "attention"] = "auto"
     """What the head reads: the first token, as BERT does; the mean or maximum over tokens; or a weighted sum
-    with learnt attention weights."""
+    with learnt attention weights. auto is the first, but the mean for a base whose first token has learnt to
+    stand for nothing: a run without an objective for sentences."""
 
 
 class TokenModel(EncoderModel):
@@ -198,6 +199,8 @@ class LabelTrain(TrainSection):
 class FreshTrain(Section):
     """What ``train`` of fine-tuning adds for encoders whose weights are fresh."""
 
+    learning_rate: float | None = Field(None, gt=0)
+    """Peak learning rate; empty suits the encoder's width C: 5e-5 (768 / C)^1.5, 3e-4 at most."""
     fresh_epochs: float = Field(10.0, gt=0)
     """Passes over the training part of an encoder without pre-trained weights, in place of epochs."""
     fresh_learning_rate: float = Field(1e-3, gt=0)

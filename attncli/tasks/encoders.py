@@ -28,7 +28,7 @@ from attncli.models.text import (
 )
 from attncli.recipe.finetune import EncoderRecipe
 from attncli.recipe.loading import load_recipe
-from attncli.recipe.text import EncoderModel
+from attncli.recipe.text import EncoderModel, LabelTrain
 from attncli.training import RunFolder, load_weights
 from attncli.training.task import hidden_matrices
 
@@ -134,6 +134,7 @@ class Beginning:
             base=None if base is None else base.config,
             family=None if base is None else base.family,
             length=recipe.data.max_length,
+            first=base is None or base.first,
         )
         torch.manual_seed(recipe.train.seed)
         model = build_text(config, base if section.weights == "base" else None)
@@ -160,6 +161,17 @@ class Adapted:
 
     recipe: EncoderRecipe
     model: Model
+
+    def settle(self, settings: LabelTrain) -> LabelTrain:
+        """As of all labelled data, at a rate that suits the encoder where none is given.
+
+        Narrow encoders take larger steps: published are 5e-5 for BERT-base and up to 3e-4 for the small ones
+        (Turc et al. 2019, https://arxiv.org/abs/1908.08962).
+        """
+        if settings.learning_rate is None:
+            rate = min(3e-4, 5e-5 * (768 / self.model.config.encoder.width) ** 1.5)
+            settings = settings.model_copy(update={"learning_rate": rate})
+        return super().settle(settings)  # type: ignore[misc]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups with rates by layer, what is frozen left out."""

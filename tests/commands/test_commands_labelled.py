@@ -363,6 +363,20 @@ def metrics_of(path):
     return json.loads(Path(path, "result.json").read_text())["last"]
 
 
+def test_pooling_and_rate_suit_the_base(tmp_path, texts, capfd):
+    """A first token that no objective has taught is not read, and a narrow encoder takes larger steps."""
+    for sentences, pooling in (("none", "mean"), ("next", "first")):
+        base, run = tmp_path / f"base-{sentences}", tmp_path / f"run-{sentences}"
+        words = ["model.layers=1", "model.width=32", "model.attention.heads=2", "data.limit=20"]
+        steps = ["train.steps=1", "train.batch=2", "train.threads=1"]
+        _train(base, "pretrain", "bert", *words, *steps, f"train.objective.sentences={sentences}")
+        steps += ["train.schedule.kind=constant", "train.schedule.warmup=0"]
+        _train(run, "finetune", "classify", "--from", base, "--data", texts, *steps)
+        assert json.loads((run / "model.json").read_text())["pooling"] == pooling
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        assert max(row.get("learning_rate", 0) for row in rows) == pytest.approx(3e-4)
+
+
 def test_exports_give_the_same_logits(attn, classifier, tmp_path):
     transformers = pytest.importorskip("transformers")
     import torch
