@@ -48,7 +48,7 @@ def draw_curves(run: Path) -> Path | None:
     for axis, (title, curves) in zip(axes, panels, strict=False):
         _draw_evaluations(axis, curves, best)
         axis.set_ylabel(title)
-        axis.legend(frameon=False, fontsize=8)
+        axis.legend(framealpha=0.8, edgecolor="none", fontsize=8)
     _draw_rates(axes[-1], logged)
     for axis in axes:
         axis.set_xlabel("step")
