@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from attncli import console
-from attncli.commands.apply_images import picture_paths
+from attncli.commands.apply_images import PICTURES
 from attncli.commands.trained import load_task
 from attncli.reports.attribution import attribute
 from attncli.reports.heads import HeadFigures, Layer, head_figures
@@ -17,7 +17,7 @@ from attncli.training.run import RunFolder
 
 def inspect(run: RunFolder, loaded: Any, inputs: list[str], out: Path | None) -> None:
     """Write a picture and a page for each input, and show a table of the heads."""
-    paths = list(picture_paths(inputs, f"attn inspect {run.path} IMAGE"))
+    paths = list(PICTURES.paths(inputs, f"attn inspect {run.path} IMAGE"))
     task, _ = load_task(run, loaded, data=False)
     from attncli.tasks.image_explaining import look
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from attncli import console
-from attncli.commands.apply_videos import video_paths
+from attncli.commands.apply_videos import VIDEOS
 from attncli.commands.trained import load_task
 from attncli.reports.attribution import attribute
 from attncli.reports.video_attention import Strip, draw_strips, key_frames
@@ -19,7 +19,7 @@ from attncli.training.run import RunFolder
 
 def inspect(run: RunFolder, loaded: Any, inputs: list[str], out: Path | None) -> None:
     """Write a picture strip and a page that plays for each input, and show a table of the clips."""
-    paths = list(video_paths(inputs, f"attn inspect {run.path} CLIP"))
+    paths = list(VIDEOS.paths(inputs, f"attn inspect {run.path} CLIP"))
     task, _ = load_task(run, loaded, data=False)
     from attncli.tasks.video_explaining import watch
 

@@ -148,7 +148,7 @@ def test_inputs_that_are_not_there_are_named_at_once(attn, trained, tmp_path):
     assert "input=nor.png" in ran.err
     ran = attn("classify", trained, "empty")
     assert ran.code == 3
-    assert "no picture in this folder" in ran.err
+    assert "no image in this folder" in ran.err
 
 
 def test_inspect_draws_the_heads_over_the_picture(attn, trained, pictures, tmp_path):
