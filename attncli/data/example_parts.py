@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from attncli.data.faults import Faults, choices_hint, quoted
 from attncli.data.files import Kind, TextFile, find_files, kind_of, missing, near_path, split_of
@@ -14,6 +14,8 @@ from attncli.data.sources import HoldOut
 from attncli.errors import DataError, Problem
 from attncli.recipe.text import LabelledParts
 from attncli.recipe.vision import PictureParts
+
+T = TypeVar("T")
 
 _ALIASES = {"val": "validation", "valid": "validation", "dev": "validation"}
 
@@ -205,6 +207,30 @@ def _test_name(path: Path) -> str:
 
 def _hub(text: HubText) -> dict[str, Part]:
     return {split: Part(split, hub=text, split=split) for split in text.splits}
+
+
+def read_parts(
+    parts: Parts, read: Callable[[Part, int], list[T]], limit: int, unit: str, faults: Faults
+) -> dict[str, list[T]]:
+    """What ``read(part, limit)`` gives of train, validation and every test set, in this order.
+
+    Where there is no validation part, a share of the training part is held out. ``limit`` is of the training
+    part, 0 for none; ``unit`` is what errors call an example.
+    """
+    found = {"train": read(parts.train, limit)}
+    if parts.validation is not None:
+        found["validation"] = read(parts.validation, 0)
+    tests = {test.name: read(test, 0) for test in parts.tests}
+    faults.check()
+    if parts.validation is None:
+        whole = found["train"]
+        held = held_out(parts.share, len(whole))
+        found["train"] = [one for one, out in zip(whole, held, strict=True) if not out]
+        found["validation"] = [one for one, out in zip(whole, held, strict=True) if out]
+        if not found["train"]:
+            what = f"{parts.root}: {len(whole)} {unit} only, so none can be held out for validation"
+            raise DataError(Problem(what, hint="set data.validation=PATH"))
+    return found | tests
 
 
 def held_out(share: float, count: int) -> list[bool]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from attncli.data.builtin_labelled import builtin_sets
 from attncli.data.documents import DocumentTokenizer, encode_documents
-from attncli.data.example_parts import Part, held_out, no_part, open_parts, single_part, usable
+from attncli.data.example_parts import Part, no_part, open_parts, read_parts, single_part, usable
 from attncli.data.faults import Faults
 from attncli.data.labelled_records import Row, read_part
 from attncli.data.labels import Labels, find_labels, targets_of
@@ -109,22 +109,14 @@ def _rows(
         kind = "documents" if isinstance(section, Documents) else "sentences"
         return rows, f"built-in {kind}", False
     parts = open_parts(section, f"attn finetune classify --data {section.path}")
-    found = {"train": _read(section, parts.train, faults, progress, section.limit)}
-    if parts.validation is not None:
-        found["validation"] = _read(section, parts.validation, faults, progress)
-    for test in parts.tests:
-        found[test.name] = _read(section, test, faults, progress)
-    faults.check()
-    if parts.validation is None:
-        held = held_out(parts.share, len(found["train"]))
-        whole = found["train"]
-        found["train"] = [row for row, out in zip(whole, held, strict=True) if not out]
-        found["validation"] = [row for row, out in zip(whole, held, strict=True) if out]
-        if not found["train"]:
-            what = f"{parts.root}: {len(whole)} examples only, so none can be held out for validation"
-            raise DataError(Problem(what, hint="set data.validation=PATH"))
-    order = ["train", "validation", *(test.name for test in parts.tests)]
-    return {name: found[name] for name in order}, parts.describe(), parts.validation is None
+    rows = read_parts(
+        parts,
+        lambda part, limit: _read(section, part, faults, progress, limit),
+        section.limit,
+        "examples",
+        faults,
+    )
+    return rows, parts.describe(), parts.validation is None
 
 
 def _read(

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from attncli.data.builtin_tagged import builtin_sentences
-from attncli.data.example_parts import Part, held_out, no_part, open_parts, single_part, usable
+from attncli.data.example_parts import Part, no_part, open_parts, read_parts, single_part, usable
 from attncli.data.faults import Faults, quoted
 from attncli.data.order import Batch, EpochBatches, EvaluationBatches
 from attncli.data.rows import Rows, pad
@@ -169,22 +169,14 @@ def _sentences(
             sentences["train"] = sentences["train"][: section.limit]
         return sentences, "built-in sentences", False
     parts = open_parts(section, f"attn finetune ner --data {section.path}", ENDINGS)
-    found = {"train": _read(section, parts.train, faults, progress, section.limit)}
-    if parts.validation is not None:
-        found["validation"] = _read(section, parts.validation, faults, progress)
-    for test in parts.tests:
-        found[test.name] = _read(section, test, faults, progress)
-    faults.check()
-    if parts.validation is None:
-        whole = found["train"]
-        held = held_out(parts.share, len(whole))
-        found["train"] = [one for one, out in zip(whole, held, strict=True) if not out]
-        found["validation"] = [one for one, out in zip(whole, held, strict=True) if out]
-        if not found["train"]:
-            what = f"{parts.root}: {len(whole)} sentences only, so none can be held out for validation"
-            raise DataError(Problem(what, hint="set data.validation=PATH"))
-    order = ["train", "validation", *(test.name for test in parts.tests)]
-    return {name: found[name] for name in order}, parts.describe(), parts.validation is None
+    sentences = read_parts(
+        parts,
+        lambda part, limit: _read(section, part, faults, progress, limit),
+        section.limit,
+        "sentences",
+        faults,
+    )
+    return sentences, parts.describe(), parts.validation is None
 
 
 def _read(
