@@ -155,4 +155,4 @@ def _dry_run(task: Task, loaded: LoadedRecipe, settings: TrainSection, device: t
             for key, value in report.items()
         ]
         console.table(["dry run", ""], rows)
-    console.say(f"next: attn {loaded.command} {loaded.name.rpartition('/')[2]}")
+    console.say("next: the same command without --dry-run")
