@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import sys
 import types
 
@@ -163,6 +164,14 @@ def test_json_has_the_result_beside_an_unmet_requirement(stand_in, capsys):
     document = json.loads(capsys.readouterr().out)
     assert document["metrics"] == {"loss": 2.0}
     assert document["error"]["kind"] == "RequirementError"
+
+
+@pytest.mark.parametrize(("given", "left"), [(None, "1000"), ("7", "7")])
+def test_threads_do_not_spin_long_unless_told_to(monkeypatch, given, left):
+    monkeypatch.setenv("GOMP_SPINCOUNT", "")  # so that it is as before in the end
+    monkeypatch.delenv("GOMP_SPINCOUNT") if given is None else monkeypatch.setenv("GOMP_SPINCOUNT", given)
+    assert cli.run(["--version"]) == 0
+    assert os.environ["GOMP_SPINCOUNT"] == left
 
 
 def test_json_as_an_input_text_is_no_option(stand_in, capsys):
