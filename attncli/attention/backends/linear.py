@@ -42,8 +42,9 @@ def refuses(call: Call) -> str | None:
 
 
 def pays(call: Call) -> bool:
-    """Whether the sequence is long enough for it to be the faster way."""
-    return call.k.shape[2] >= 2 * call.mechanism.feature_width
+    """Whether there are enough queries and keys for it to be the faster way; one query has not."""
+    queries, keys = call.q.shape[2], call.k.shape[2]
+    return queries * keys >= (queries + keys) * call.mechanism.feature_width
 
 
 def run(call: Call) -> Tensor:
