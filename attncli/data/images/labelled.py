@@ -23,6 +23,9 @@ from attncli.data.sources import Progress
 from attncli.errors import DataError, Problem
 from attncli.recipe.vision import LabelledPictures, PixelSection
 
+_SMALL = 96
+"""Pixels of a side up to which a picture is learnt from as it is."""
+
 
 @dataclass
 class ImageSets:
@@ -194,6 +197,12 @@ def _form(
         told = [f"{count:,} of {h}x{w} such as {place}" for (h, w), (count, place) in common]
         (height, width), _ = common[0]
         what = f"the pictures have {len(first):,} sizes (height x width): {quoted(told, 4)}"
-        size = f"image.size=[{height},{width}]"
-        raise DataError(Problem(what, hint=f"set image.size, for example {size}"))
+        small = max(height, width) <= _SMALL
+        size = (
+            f"image.size=[{height},{width}]"
+            if small
+            else "image.size=[64], quick, or [224], which shows more"
+        )
+        hint = f"bring them to one: {size}"
+        raise DataError(Problem(what, hint=hint))
     return next(iter(first)), channels
