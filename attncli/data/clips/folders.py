@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,23 +11,13 @@ from attncli.data.clips.lists import file_column
 from attncli.data.example_parts import Part
 from attncli.data.faults import Faults, quoted
 from attncli.data.files import TextFile, kind_of, split_of
+from attncli.data.split_folders import split_parts
 from attncli.errors import DataError, Problem
 
 LAYOUT = (
     "a folder for each label (with train, validation and test folders above them or not) that holds video "
     "files or folders of frames, or a .csv, .tsv or .jsonl list of their paths with labels"
 )
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
-_TEST = re.compile(r"test[-_ .]\w.*", re.I)
 _FRAMES = tuple(ending for ending in PICTURES if ending != ".gif")
 
 
@@ -42,22 +31,13 @@ def open_folder(path: Path, setting: str) -> tuple[dict[str, Part], tuple[Path, 
     if lists:
         return _by_split(path, lists, setting), tuple(others)
     folders = {entry.name: entry for entry in _entries(path) if entry.is_dir()}
-    splits = {name: split for name in folders if (split := split_name(name)) is not None}
-    if "train" not in splits.values():
-        if next(videos_below(path), None) is None:
-            raise _nothing(path, setting)
-        return {"train": Part("train", folder=path)}, tuple(others)
-    several = [name for name, split in splits.items() if split == "test"]
-    parts: dict[str, Part] = {}
-    for name, split in splits.items():
-        called = name if split == "test" and len(several) > 1 else split
-        if called in parts:
-            what = f"{setting}={path}: {parts[called].folder.name} and {name} are both the {split} part"  # type: ignore[union-attr]
-            raise DataError(Problem(what, hint="rename or move one of them"))
-        parts[called] = Part(called, folder=folders[name])
-    if next(videos_below(folders[next(n for n, s in splits.items() if s == "train")]), None) is None:
-        raise _nothing(parts["train"].folder or path, setting)
-    return parts, tuple(others + [folder for name, folder in folders.items() if name not in splits])
+    parts = split_parts(path, folders, setting) or {"train": Part("train", folder=path)}
+    read = {part.folder for part in parts.values()}
+    ignored = [folder for folder in folders.values() if folder not in read and path not in read]
+    train = parts["train"].folder or path
+    if next(videos_below(train), None) is None:
+        raise _nothing(train, setting)
+    return parts, tuple(others + ignored)
 
 
 def class_folders(root: Path, faults: Faults) -> list[tuple[Path, str]]:
@@ -111,11 +91,6 @@ def is_frames(folder: Path) -> bool:
             return False
         pictures = pictures or entry.suffix.lower() in _FRAMES
     return pictures
-
-
-def split_name(name: str) -> str | None:
-    """The split that a folder is named as."""
-    return _SPLITS.get(name.lower()) or ("test" if _TEST.fullmatch(name) else None)
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,23 +11,13 @@ from attncli.data.faults import Faults, quoted
 from attncli.data.files import TextFile, kind_of, split_of
 from attncli.data.images.reading import ENDINGS
 from attncli.data.images.tables import image_column
+from attncli.data.split_folders import split_parts
 from attncli.errors import DataError, Problem
 
 LAYOUT = (
     "a folder of pictures for each label (with train, validation and test folders above them or not), or a "
     ".csv, .tsv, .jsonl or .parquet table of paths or pictures with labels"
 )
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
-_TEST = re.compile(r"test[-_ .]\w.*", re.I)
 
 
 def open_folder(path: Path, setting: str) -> tuple[dict[str, Part], tuple[Path, ...]]:
@@ -43,24 +32,13 @@ def open_folder(path: Path, setting: str) -> tuple[dict[str, Part], tuple[Path, 
         tables, others = others, []
     if tables:
         return _by_split(path, tables), tuple(table.path for table in others)
-    splits = {name: split for name in folders if (split := _split(name)) is not None}
-    if "train" not in splits.values():
-        if next(picture_files(path), None) is None:
-            raise _nothing(path, setting)
-        return {"train": Part("train", folder=path)}, tuple(table.path for table in others)
-    parts: dict[str, Part] = {}
-    several = [name for name, split in splits.items() if split == "test"]
-    for name, split in splits.items():
-        called = name if split == "test" and len(several) > 1 else split
-        if called in parts:
-            first = parts[called].folder
-            what = f"{setting}={path}: {first.name if first else ''} and {name} are both the {split} part"
-            raise DataError(Problem(what, hint="rename or move one of them"))
-        parts[called] = Part(called, folder=folders[name])
+    parts = split_parts(path, folders, setting) or {"train": Part("train", folder=path)}
+    read = {part.folder for part in parts.values()}
     ignored = [table.path for table in others]
-    ignored += [folder for name, folder in folders.items() if name not in splits]
-    if next(picture_files(parts["train"].folder or path), None) is None:
-        raise _nothing(parts["train"].folder or path, setting)
+    ignored += [folder for folder in folders.values() if folder not in read and path not in read]
+    train = parts["train"].folder or path
+    if next(picture_files(train), None) is None:
+        raise _nothing(train, setting)
     return parts, tuple(ignored)
 
 
@@ -138,10 +116,6 @@ def _by_split(path: Path, tables: list[TextFile]) -> dict[str, Part]:
 
 def _is_folder(entry: Path) -> bool:
     return entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
-
-
-def _split(name: str) -> str | None:
-    return _SPLITS.get(name.lower()) or ("test" if _TEST.fullmatch(name) else None)
 
 
 def _nothing(path: Path, setting: str) -> DataError:
