@@ -23,6 +23,9 @@ class KeyValueCache:
         self._k: Tensor | None = None  # [B, K, capacity, D]
         self._v: Tensor | None = None
         self._positions: Tensor | None = None  # [B, capacity], once explicit positions were given
+        self.state: Tensor | None = None
+        """What a kernel mechanism has summed up of the first :attr:`summed` places, [B, H, F, D]."""
+        self.summed = 0
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Add ``k``, ``v`` [B, K, T, D]; returns all so far, [B, K, length, D]. DataError when full."""
@@ -76,9 +79,13 @@ class KeyValueCache:
                 held = old.narrow(along, 0, self.length)
                 new.narrow(along, 0, self.length).copy_(held.index_select(0, rows))
                 setattr(self, name, new)
+            if self.state is not None:
+                self.state = self.state.index_select(0, rows)
 
     def truncate(self, length: int) -> None:
         """Forget all tokens from place ``length`` on."""
         if not 0 <= length <= self.length:
             raise ValueError(f"cannot truncate a cache of {self.length} tokens to {length}")
         self.length = length
+        if length < self.summed:
+            self.state, self.summed = None, 0

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attncli.attention.backends import BACKENDS, reference
+from attncli.attention.backends import BACKENDS, linear, reference
 from attncli.attention.backends.base import Call
 from attncli.attention.backends.choice import choose, explain
+from attncli.attention.cache import KeyValueCache
 from attncli.attention.masks import All, Causal, Mask, Padding, Places, Window, simplify
 from attncli.attention.mechanisms.base import Mechanism
 from attncli.attention.positions.base import Bias, DenseBias
@@ -69,11 +70,13 @@ def compute(
     layer: nn.Module | None = None,
     places: Places = None,
     prepared: bool = False,
+    cache: KeyValueCache | None = None,
 ) -> Tensor:
     """:func:`attend` with everything resolved.
 
     ``layer`` is who asks, for recording; ``places`` as :meth:`Mechanism.restrict`; ``prepared``: ``k`` comes
-    from :func:`prepare_keys`, so that many calls share the work.
+    from :func:`prepare_keys`, so that many calls share the work; ``cache``: where keys and values come from,
+    which a kernel mechanism keeps its state in.
     """
     kind = q.device.type
     if torch.is_autocast_enabled(kind):
@@ -82,7 +85,9 @@ def compute(
             x.to(dtype) if x.dtype in (torch.float32, torch.bfloat16, torch.float16) else x for x in (q, k, v)
         )
         with torch.autocast(kind, enabled=False):
-            return compute(mechanism, q, k, v, mask, bias, dropout, backend, layer, places, prepared)
+            return compute(mechanism, q, k, v, mask, bias, dropout, backend, layer, places, prepared, cache)
+    if cache is not None and _steps(mechanism, q, mask, places, backend):
+        return mechanism.finish(linear.step(mechanism, q, k, v, cache), q)
     call = prepare(mechanism, q, k, v, mask, bias, dropout, places, prepared)
     recording = recorders()
     if recording:
@@ -102,6 +107,13 @@ def compute(
         for recorder in recording:
             recorder.add(layer, weights)
     return out
+
+
+def _steps(mechanism: Mechanism, q: Tensor, mask: Mask | None, places: Places, backend: str) -> bool:
+    """Whether the last place's query alone asks for what came before it, of a mechanism with a state."""
+    plain = mask is None or isinstance(mask, Causal)
+    alone = q.shape[2] == 1 and plain and places is None and not recorders()
+    return alone and backend in ("auto", "linear") and getattr(mechanism, "recurrent", False)
 
 
 def prepare(

@@ -187,7 +187,7 @@ class Attention(nn.Module):
                 k, v = self.latent.expand(k.squeeze(1), v.squeeze(1))
         dropout = self.dropout if self.training else 0.0
         y = compute(  # [B, H, Tq, D]
-            self.mechanism, q, k, v, mask, bias, dropout, self.backend, self, held_places
+            self.mechanism, q, k, v, mask, bias, dropout, self.backend, self, held_places, cache=cache
         )
         if absorbed:
             y = self.latent.outputs(y)

@@ -156,6 +156,33 @@ def test_cache_reorders_and_truncates():
     assert [c.capacity for c in new_caches(2, 7)] == [7, 7]
 
 
+@pytest.mark.parametrize("kv_heads", [1, 4])
+@pytest.mark.parametrize("mechanism", ["linear", "retention", "gla"])
+def test_a_state_stands_for_the_places_before(mechanism, kv_heads):
+    """Recurrent steps equal the parallel form, also after other rows, fewer places, and several at once."""
+    made = layer(mechanism, kv_heads=kv_heads)
+    x = torch.randn(3, 12, C)
+    rows = torch.tensor([2, 0, 0, 1])
+    with torch.no_grad():
+        cache = KeyValueCache(16)
+        for at in range(5):
+            made(x[:, at : at + 1], cache=cache)
+        assert cache.summed == 5
+        cache.reorder(rows)
+        x = x[rows]
+        parts = [made(x[:, 5:6], mask=Causal(), cache=cache)]
+        cache.truncate(3)
+        assert cache.state is None
+        parts.append(made(x[:, 3:7], mask=Causal(), cache=cache))  # several at once: no state is needed
+        assert cache.summed == 0
+        parts += [made(x[:, at : at + 1], mask=Causal(), cache=cache) for at in range(7, 12)]
+        assert cache.summed == 12
+        want = made(x, mask=Causal())
+    got = torch.cat(parts, 1)
+    assert torch.allclose(got[:, 0], want[:, 5], atol=2e-5)
+    assert torch.allclose(got[:, 1:], want[:, 3:], atol=2e-5)
+
+
 def test_cache_under_cross_attention_projects_the_context_once(monkeypatch):
     made = layer()
     x, context = torch.randn(2, 3, C), torch.randn(2, 5, C)

@@ -23,7 +23,7 @@ def causal(q: Tensor, k: Tensor, v: Tensor, gate: Tensor) -> Tensor:
     ``gate`` [B, H, Tk, F]: logarithms, not above 0.
     """
     length, before = q.shape[2], k.shape[2] - q.shape[2]
-    state = _state(k[:, :, :before], v[:, :, :before], gate[:, :, :before])  # [B, H, F, D]
+    first = state(k[:, :, :before], v[:, :, :before], gate[:, :, :before])  # [B, H, F, D]
     size = min(CHUNK, -(-length // STRETCH) * STRETCH)
     count = -(-length // size)
     missing = count * size - length
@@ -35,7 +35,7 @@ def causal(q: Tensor, k: Tensor, v: Tensor, gate: Tensor) -> Tensor:
     last = total[:, :, :, -1:]
     sums = (k * torch.exp(last - total)).transpose(-1, -2) @ v  # [B, H, n, F, D]
     kept = torch.exp(last).transpose(-1, -2)  # [B, H, n, F, 1]
-    states = [state]  # unbound at once: the gradient of a single piece would be as large as all of them
+    states = [first]  # unbound at once: the gradient of a single piece would be as large as all of them
     for added, share in zip(sums.unbind(2)[:-1], kept.unbind(2)[:-1], strict=True):
         states.append(torch.addcmul(added, states[-1], share))
     out = (q * torch.exp(total)) @ torch.stack(states, 2)
@@ -56,7 +56,7 @@ def both_ways(q: Tensor, k: Tensor, v: Tensor, gate: Tensor) -> Tensor:
     return causal(q, k, v, gate) + back - (q * k).sum(-1, keepdim=True) * v
 
 
-def _state(k: Tensor, v: Tensor, gate: Tensor) -> Tensor:
+def state(k: Tensor, v: Tensor, gate: Tensor) -> Tensor:
     """What places before the first query leave: [B, H, F, D], faded to the last of them."""
     after = gate.flip(2).cumsum(2).flip(2) - gate
     return (k * torch.exp(after)).transpose(-1, -2) @ v

@@ -16,7 +16,9 @@ from torch.nn import functional as F
 
 from attncli.attention.backends import gates
 from attncli.attention.backends.base import Call, expand_heads
+from attncli.attention.cache import KeyValueCache
 from attncli.attention.masks import All, Causal, Mask, Padding
+from attncli.attention.mechanisms.kernel import Kernel
 
 CHUNK = 128
 """Places in a chunk under causality."""
@@ -76,6 +78,37 @@ def run(call: Call) -> Tensor:
     if call.mechanism.divides:
         out = call.mechanism.divide(out[..., :-1], out[..., -1:])
     return out[:, :, :length].to(call.v.dtype)
+
+
+def step(mechanism: Kernel, q: Tensor, k: Tensor, v: Tensor, cache: KeyValueCache) -> Tensor:
+    """The last place's query [B, H, 1, D] over all keys and values [B, K, Tk, D]: [B, H, 1, D'].
+
+    The recurrent form: the state of the places before is in the ``cache``, and only what came since is added
+    to it, so that a step costs O(F D) however long the sequence is.
+    """
+    heads, added = q.shape[1], k.shape[2] - cache.summed
+    k, v = k[:, :, cache.summed :], v[:, :, cache.summed :]
+    query, k, scale = mechanism.prepare(q, k)
+    wide = torch.promote_types(query.dtype, torch.float32)
+    gate = expand_heads(mechanism.gates(k.to(wide)), heads) if mechanism.gated else None
+    query, k = mechanism.features(query.to(wide), k.to(wide), 0)
+    k, new = expand_heads(k, heads), expand_heads(v.to(wide), heads)
+    if mechanism.divides:
+        new = torch.cat([new, new.new_ones(*new.shape[:3], 1)], -1)
+    if gate is not None:
+        state, kept = gates.state(k, new, gate), torch.exp(gate.sum(2)).unsqueeze(-1)
+    elif mechanism.decays:
+        decay = mechanism.decay(wide).to(k.device)
+        state, kept = _state(k, new, decay), (decay**added).view(-1, 1, 1)
+    else:
+        state, kept = _state(k, new, None), 1.0
+    if cache.state is not None:
+        state = state + kept * cache.state
+    cache.state, cache.summed = state, cache.summed + added
+    out = (query * scale) @ state
+    if mechanism.divides:
+        out = mechanism.divide(out[..., :-1], out[..., -1:])
+    return out.to(v.dtype)
 
 
 def _rules(mask: Mask | None) -> tuple[Mask, ...]:

@@ -3,8 +3,9 @@
     S_t = diag(a_t) S_(t-1) + k_t^T v_t,  a_t = sigmoid(k_t W_h + b_h)^(1/16),  out_t = RMSNorm(q_t S_t)
     weights_ij = sum_d q_id k_jd prod(a_td for t after the earlier of i and j, up to the later) / sqrt(D)
 
-Recurrent, chunked and parallel forms agree; here the formula is the parallel one and the ``linear`` backend
-the chunked one. A token's gate stands between it and the one before it, also where attention goes both ways.
+Recurrent, chunked and parallel forms agree; here the formula is the parallel one, the ``linear`` backend the
+chunked one, and decoding with a cache the recurrent one. A token's gate stands between it and the one before
+it, also where attention goes both ways.
 
 Yang et al. 2023, "Gated Linear Attention Transformers with Hardware-Efficient Training",
 https://arxiv.org/abs/2312.06635. There the gates read the layer's input through a matrix of rank 16; here
@@ -33,6 +34,7 @@ class GatedLinear(Kernel):
     name = "gla"
     decays = True
     gated = True
+    recurrent = True
     divides = False
     support = Support(
         bias=False, relative=False, cross=False, order=True, backends=("reference", "chunked", "linear")

@@ -19,6 +19,7 @@ class Linear(Kernel):
     """As many features as the head is wide; no parameters."""
 
     name = "linear"
+    recurrent = True
     time = "O(T D^2)"
     use = "very long sequences where sharp look-ups matter little; the simplest of the linear kinds"
 

@@ -2,8 +2,8 @@
 
     weights_ij = q_i k_j / sqrt(D)  g_h^|i - j|,  g_h = 1 - 2^(-5 - h),  then RMSNorm of each head's output
 
-Recurrent, chunked and parallel forms agree; here the formula is the parallel one and the ``linear`` backend
-the chunked one.
+Recurrent, chunked and parallel forms agree; here the formula is the parallel one, the ``linear`` backend the
+chunked one, and decoding with a cache the recurrent one.
 
 Sun et al. 2023, "Retentive Network: A Successor to Transformer for Large Language Models",
 https://arxiv.org/abs/2307.08621
@@ -25,6 +25,7 @@ class Retention(Kernel):
     name = "retention"
     placed = True
     decays = True
+    recurrent = True
     divides = False
     support = Support(bias=False, relative=False, cross=False, backends=("reference", "chunked", "linear"))
     time = "O(T D^2)"
