@@ -28,7 +28,8 @@ def quality(recipe: Any, device: Any) -> dict[str, Any]:
         f"{console.seconds(count * recipe.train.seconds)} and what measuring takes"
     )
     rows = []
-    with console.Progress("runs", total=100 * count) as bar:
+    each = max(1, round(recipe.train.seconds))
+    with console.Progress("seconds", total=each * count) as bar:
         for mechanism in names:
             for name, task in tasks.items():
                 done = [0]
@@ -36,7 +37,7 @@ def quality(recipe: Any, device: Any) -> dict[str, Any]:
                 def on_time(
                     share: float, done: list[int] = done, label: str = f"{mechanism}, {name}"
                 ) -> None:
-                    step = int(100 * share) - done[0]
+                    step = int(each * share) - done[0]
                     if step:
                         done[0] += step
                         bar.advance(step, run=label)
