@@ -113,7 +113,7 @@ def _steps(mechanism: Mechanism, q: Tensor, mask: Mask | None, places: Places, b
     """Whether the last place's query alone asks for what came before it, of a mechanism with a state."""
     plain = mask is None or isinstance(mask, Causal)
     alone = q.shape[2] == 1 and plain and places is None and not recorders()
-    return alone and backend in ("auto", "linear") and getattr(mechanism, "recurrent", False)
+    return alone and backend in ("auto", "linear") and mechanism.recurrent
 
 
 def prepare(

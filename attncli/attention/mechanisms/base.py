@@ -62,6 +62,8 @@ class Mechanism(nn.Module):
     """Whether :meth:`restrict` asks where in the sequence a token stands, beside its distance to others."""
     linear: ClassVar[bool] = False
     """Whether scores are products of features that may be summed up first (``mechanisms/kernel.py``)."""
+    recurrent: ClassVar[bool] = False
+    """Whether a key's features depend on that key alone too, so that decoding can carry a state along."""
     time: ClassVar[str] = "O(T^2 D)"
     memory: ClassVar[str] = "O(T)"
     """Growth with the length T of a sequence, forward and backward, as computed here."""

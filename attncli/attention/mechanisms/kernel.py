@@ -27,8 +27,6 @@ class Kernel(Mechanism):
     """Whether weights fade with distance, by :meth:`decay` for each place."""
     gated: ClassVar[bool] = False
     """Whether they fade by gates that read the data, :meth:`gates` for each place and feature."""
-    recurrent: ClassVar[bool] = False
-    """Whether a key's features depend on that key alone, so that a state can be carried along."""
     smallest: ClassVar[float] = 1e-6
     """Sums below are taken for this one."""
 
