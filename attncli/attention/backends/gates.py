@@ -28,7 +28,7 @@ def causal(q: Tensor, k: Tensor, v: Tensor, gate: Tensor) -> Tensor:
     count = -(-length // size)
     missing = count * size - length
     q, k, v, gate = (
-        F.pad(x, (0, 0, 0, missing)).unflatten(2, (count, size))
+        longer(x, missing).unflatten(2, (count, size))
         for x in (q, k[:, :, before:], v[:, :, before:], gate[:, :, before:])
     )  # [B, H, n, c, F|D]
     total = gate.cumsum(3)
@@ -54,6 +54,11 @@ def both_ways(q: Tensor, k: Tensor, v: Tensor, gate: Tensor) -> Tensor:
     between = F.pad(gate[:, :, 1:].flip(2), (0, 0, 1, 0))  # the gates stand between the same neighbours
     back = causal(q.flip(2), k.flip(2), v.flip(2), between).flip(2)
     return causal(q, k, v, gate) + back - (q * k).sum(-1, keepdim=True) * v
+
+
+def longer(x: Tensor, places: int) -> Tensor:
+    """``x`` [B, H, T, D] with zeros for ``places`` more; itself for none, which ``pad`` would copy."""
+    return F.pad(x, (0, 0, 0, places)) if places else x
 
 
 def state(k: Tensor, v: Tensor, gate: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from attncli.attention.backends import gates
 from attncli.attention.backends.base import Call, expand_heads
@@ -54,7 +53,8 @@ def run(call: Call) -> Tensor:
     heads, length = call.q.shape[1], call.q.shape[2]
     wide = torch.promote_types(call.q.dtype, torch.float32)
     q, k = call.mechanism.features(call.q.to(wide), call.k.to(wide), call.shift)
-    q = q * call.scale
+    if call.scale != 1:
+        q = q * call.scale
     rules = _rules(call.mask)
     for rule in rules:
         if isinstance(rule, Padding):
@@ -123,7 +123,7 @@ def _causal(q: Tensor, k: Tensor, v: Tensor, decay: Tensor | None) -> Tensor:
     size = min(CHUNK, length)
     count = -(-length // size)
     missing = count * size - length
-    q, k, v = (F.pad(x, (0, 0, 0, missing)).unflatten(2, (count, size)) for x in (q, k, v))
+    q, k, v = (gates.longer(x, missing).unflatten(2, (count, size)) for x in (q, k, v))
     inner = (q @ k.transpose(-1, -2)).tril()  # [B, H, n, c, c]
     if decay is None:
         states = torch.cat([state.unsqueeze(2), k[:, :, :-1].transpose(-1, -2) @ v[:, :, :-1]], 2).cumsum(2)

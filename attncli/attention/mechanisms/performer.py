@@ -38,14 +38,15 @@ class Performer(Kernel):
         wide = torch.promote_types(q.dtype, torch.float32)
         scale = q.shape[-1] ** -0.25
         q = self._exponent(q.to(wide) * scale)
-        q = torch.exp(q - q.detach().amax(-1, keepdim=True))
+        q = q.sub_(q.detach().amax(-1, keepdim=True)).exp_()  # in place: the features are the largest tensors
         if k.shape[2]:  # none are given where they were prepared before
             k = self._exponent(k.to(wide) * scale)
-            k = torch.exp(k - k.detach().amax((-1, -2), keepdim=True))
+            k = k.sub_(k.detach().amax((-1, -2), keepdim=True)).exp_()
         return q, k, 1.0
 
     def _exponent(self, x: Tensor) -> Tensor:
-        return x @ self.directions.to(x.dtype).T - x.square().sum(-1, keepdim=True) / 2  # [B, H, T, F]
+        products = x @ self.directions.to(x.dtype).T  # [B, H, T, F]
+        return products.sub_(x.square().sum(-1, keepdim=True) / 2)
 
     def extra_repr(self) -> str:
         """Shown in the module's repr."""
