@@ -73,7 +73,8 @@ def _banded(call: Call, k: Tensor, v: Tensor, band: tuple[int, int], options: di
     """Blocks of ``c`` queries with the ``c + left + right`` keys around each, as further batch entries."""
     batch, heads, queries, keys = call.sizes
     left, right = band
-    c = min(queries, max(64, left + right))
+    # small blocks meet few keys in vain; large ones are quicker each, above all backward
+    c = min(queries, max(64, (left + right) // (2 if call.with_grad else 4)))
     blocks = -(-queries // c)
     start = call.shift - left  # place of the first block's first key; negative before the sequence
     width = c + left + right
@@ -102,7 +103,7 @@ def _banded(call: Call, k: Tensor, v: Tensor, band: tuple[int, int], options: di
         term, empty = to_additive(found.transpose(1, 2).flatten(0, 1), call.q.dtype)
         return term, empty
 
-    key = ("band", batch, heads, queries, keys, call.q.device, call.q.dtype)
+    key = ("band", c, batch, heads, queries, keys, call.q.device, call.q.dtype)
     term, empty = call.mask.remember(key, build)
     out = F.scaled_dot_product_attention(q, stretches(k), stretches(v), attn_mask=term, **options)
     if empty is not None:
