@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from attncli.commands.label_files import Kind, label_files
-from attncli.errors import RecipeError
-from attncli.recipe.loading import LoadedRecipe
-
-if TYPE_CHECKING:
-    from attncli.training import RunFolder
+from attncli.commands.label_files import Kind
 
 
 def _is_one(path: Path) -> bool:
@@ -36,18 +30,4 @@ VIDEOS = Kind(
     is_one=_is_one,
     below=_below,
 )
-
-
-def apply(
-    command: str,
-    run: RunFolder,
-    loaded: LoadedRecipe,
-    inputs: list[str],
-    *,
-    nbest: int | None = None,
-    context: str | None = None,
-) -> None:
-    """Label video files, folders of frames, folders with all below them, or ``-`` for paths, one a line."""
-    if context is not None:
-        raise RecipeError("--context is of question answering; this run labels videos")
-    label_files(VIDEOS, command, run, loaded, inputs, nbest)
+apply = VIDEOS.apply

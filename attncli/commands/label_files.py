@@ -66,47 +66,56 @@ class Kind:
             else:
                 yield from self.below(Path(text))
 
+    def apply(
+        self,
+        command: str,
+        run: RunFolder,
+        loaded: LoadedRecipe,
+        inputs: list[str],
+        *,
+        nbest: int | None = None,
+        context: str | None = None,
+    ) -> None:
+        """Label what ``inputs`` name: a table of a single file, a JSON line each of several.
 
-def label_files(
-    kind: Kind, command: str, run: RunFolder, loaded: LoadedRecipe, inputs: list[str], nbest: int | None
-) -> None:
-    """Label what ``inputs`` name: a table of a single file, a JSON line each of several.
+        What cannot be decoded is named in its place, and warned of; it is an error where nothing else is
+        there.
+        """
+        if context is not None:
+            raise RecipeError(f"--context is of question answering; this run labels {self.plural}")
+        if not inputs and not sys.stdin.isatty():
+            inputs = ["-"]
+        paths = self.paths(inputs, f"attn {command} {run.path} {self.name.upper()}")
+        one = len(inputs) == 1 and inputs[0] != "-" and self.is_one(Path(inputs[0]))
+        from attncli.training import measuring
 
-    What cannot be decoded is named in its place, and warned of; it is an error where nothing else is there.
-    """
-    if not inputs and not sys.stdin.isatty():
-        inputs = ["-"]
-    paths = kind.paths(inputs, f"attn {command} {run.path} {kind.name.upper()}")
-    one = len(inputs) == 1 and inputs[0] != "-" and kind.is_one(Path(inputs[0]))
-    from attncli.training import measuring
-
-    task, _ = load_task(run, loaded, data=False)
-    told: list[dict[str, Any]] = []
-    right, wrong = 0, []
-    with (
-        console.Progress("labelling", unit=kind.plural, total=None if not one else 0) as bar,
-        measuring(task.model, run),
-    ):
-        for chunk in _chunks(paths, kind):
-            found = _label(kind, task, chunk, nbest)
-            bad = [Problem(row["error"], row[kind.name]) for row in found if "error" in row]
-            right += len(found) - len(bad)
-            wrong += bad[: CAP - len(wrong)]
-            for problem in bad if not one else ():
-                console.warn(f"{problem.where}: {problem.what}")
-            if console.json_mode():
-                told += found
-            elif one:
-                for row in found if right else ():
-                    _show(kind, row)
-            else:
-                for row in found:
-                    console.result(json.dumps(row, ensure_ascii=False))
-            bar.advance(len(chunk), units=len(chunk))
-            sys.stdout.flush()
-    if wrong and not right:
-        raise DataError(*wrong)
-    console.document({"run": str(run.path), "results": told})
+        task, _ = load_task(run, loaded, data=False)
+        told: list[dict[str, Any]] = []
+        right, wrong = 0, []
+        with (
+            console.Progress("labelling", unit=self.plural, total=None if not one else 0) as bar,
+            measuring(task.model, run),
+        ):
+            for chunk in _chunks(paths, self):
+                found = _label(self, task, chunk, nbest)
+                bad = [Problem(row["error"], row[self.name]) for row in found if "error" in row]
+                right += len(found) - len(bad)
+                wrong += bad[: CAP - len(wrong)]
+                for problem in bad if not one else ():
+                    console.warn(f"{problem.where}: {problem.what}")
+                if console.json_mode():
+                    told += found
+                elif one:
+                    for row in found if right else ():
+                        _show(self, row)
+                else:
+                    for row in found:
+                        console.result(json.dumps(row, ensure_ascii=False))
+                bar.advance(len(chunk), units=len(chunk))
+                sys.stdout.flush()
+        if wrong and not right:
+            raise DataError(*wrong)
+        console.document({"run": str(run.path), "results": told})
 
 
 def _chunks(paths: Iterable[Path], kind: Kind) -> Iterator[list[Path]]:

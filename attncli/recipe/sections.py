@@ -33,9 +33,8 @@ class Section(BaseModel):
         """Make paths absolute, here and in the sections inside, so that a run can be used from anywhere."""
         for name in self.places:
             value = getattr(self, name)
-            setattr(
-                self, name, [absolute(one) for one in value] if isinstance(value, list) else absolute(value)
-            )
+            found = [absolute(one) for one in value] if isinstance(value, list) else absolute(value)
+            setattr(self, name, found)
         for name in type(self).model_fields:
             if isinstance(inside := getattr(self, name), Section):
                 inside.locate()
