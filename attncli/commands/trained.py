@@ -118,18 +118,19 @@ def open_run(
 
 
 def load_task(run: RunFolder, loaded: LoadedRecipe, *, data: bool) -> tuple[Any, torch.device]:
-    """The task of ``run`` with its best weights, in eval mode; with its data only where ``data``."""
+    """The task of ``run`` with its best weights, in eval mode; with its data only where ``data``.
+
+    How many threads training could have says nothing of this machine: PyTorch takes its own number.
+    """
     from attncli.ops.allocator import keep_freed_memory
-    from attncli.training import load_weights, resolve_device, restore_weights, set_threads
+    from attncli.training import load_weights, resolve_device, restore_weights
 
     keep_freed_memory()
     weights = load_weights(run)
     kind = task_class(run.info["command"], loaded.recipe)
     task = (kind.build if data else kind.opened)(loaded.recipe, run.path)
     restore_weights(task.model, weights, f"{run.path}")
-    settings = loaded.recipe.train
-    device = resolve_device(settings.device)
-    set_threads(settings.threads)
+    device = resolve_device(loaded.recipe.train.device)
     task.to(device)
     task.model.eval()
     return task, device

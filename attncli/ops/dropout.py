@@ -12,6 +12,9 @@ element is exactly ``p``.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -33,10 +36,16 @@ def keep_mask(count: int, p: float, seed: int | list[int] | None = None) -> np.n
     return (bits >= threshold[:, None]).reshape(-1)[:count]
 
 
+def keep_bits(shape: Sequence[int], p: float, seed: int | list[int] | None = None) -> Tensor:
+    """:func:`keep_mask` as int8 of ``shape``: -1, which has all bits, where an element is kept, else 0."""
+    bits = keep_mask(math.prod(shape), p, seed).view(np.int8)
+    return torch.from_numpy(np.negative(bits, out=bits)).view(shape)
+
+
 _INTEGER = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by item size
 
 
-def _masked(x: Tensor, keep: Tensor) -> Tensor:
+def masked(x: Tensor, keep: Tensor) -> Tensor:
     """``x`` where ``keep`` (int8, all bits or none) is set, else 0. On bits: PyTorch turns bytes into
     floating point many times more slowly than into integers.
     """
@@ -49,23 +58,22 @@ class _DropoutAdd(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, residual: Tensor | None, p: float) -> Tensor:
-        bits = keep_mask(x.numel(), p).view(np.int8)
-        keep = torch.from_numpy(np.negative(bits, out=bits)).view(x.shape)  # -1 has all bits
+        keep = keep_bits(x.shape, p)
         scale = 1.0 / (1.0 - p)
         ctx.save_for_backward(keep)
         ctx.scale = scale
         ctx.dtypes = x.dtype, None if residual is None else residual.dtype
         if residual is None:
-            return _masked(x, keep).mul_(scale)
+            return masked(x, keep).mul_(scale)
         out = torch.promote_types(x.dtype, residual.dtype)
-        return torch.add(residual.to(out), _masked(x, keep).to(out), alpha=scale)
+        return torch.add(residual.to(out), masked(x, keep).to(out), alpha=scale)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
         (keep,) = ctx.saved_tensors
         x_dtype, residual_dtype = ctx.dtypes
-        grad_x = _masked((grad * ctx.scale).to(x_dtype), keep)
+        grad_x = masked((grad * ctx.scale).to(x_dtype), keep)
         return grad_x, None if residual_dtype is None else grad.to(residual_dtype), None
 
 

@@ -6,6 +6,9 @@ Keys that the mask rules out for a whole chunk are never touched, so a window of
 
 Matrix products run in the type of the inputs; softmax adds up in float32 and rounds its result to that
 type, as PyTorch's own formula does. Attention dropout draws cheap byte masks, again from a seed in backward.
+
+Rows of weights are filled up to whole vectors of the processor, with keys that nothing sees: on rows with a
+rest PyTorch's softmax and its kind are up to ten times slower.
 """
 
 from __future__ import annotations
@@ -18,11 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from attncli.attention.backends.base import Call, expand_heads, key_slice
-from attncli.attention.backends.plan import Masking, Plan, group_of
+from attncli.attention.backends.plan import Masking, Plan, filled_up, group_of
 from attncli.attention.backends.recomputed import by_formula
-from attncli.ops.dropout import keep_mask
+from attncli.ops.dropout import keep_bits, masked
 
 KEPT_ELEMENTS, KEPT_KEYS = 2**24, 1024
 """Weights are kept for the backward pass up to so many, for at most so many keys."""
@@ -66,9 +70,10 @@ class _Chunked(torch.autograd.Function):
             weight, drop = work.weights(chunk)
             if keep:
                 kept += [chunk.q, chunk.k, chunk.v, weight] + ([] if drop is None else [drop])
-            used = weight if drop is None else work.dropped(weight, drop, in_place=not keep)
-            part = torch.bmm(used, chunk.v)
+            part = torch.bmm(weight if drop is None else masked(weight, drop), chunk.v)
             part = part.view(*chunk.shape[:3], v.shape[-1])
+            if drop is not None:
+                part.mul_(work.rescale)
             if chunk.empty is not None:
                 part.masked_fill_(chunk.empty, 0)
             group_of(out, chunk.group)[:, :, chunk.rows] = part
@@ -113,11 +118,13 @@ class _Chunked(torch.autograd.Function):
             if chunk.empty is not None:
                 g = g.masked_fill(chunk.empty, 0)
             g = g.reshape(weight.shape[0], weight.shape[1], -1)
-            used = weight if drop is None else work.dropped(weight, drop)
+            if drop is not None:
+                g = g * work.rescale
+            used = weight if drop is None else masked(weight, drop)
             part_v = torch.bmm(used.transpose(1, 2), g)
             ds = torch.bmm(g, chunk.v.transpose(1, 2), out=second[: weight.numel()].view(weight.shape))
             if drop is not None:
-                ds = work.dropped(ds, drop, in_place=True)
+                ds = masked(ds, drop)
             torch.ops.aten._softmax_backward_data.out(ds, weight, -1, weight.dtype, grad_input=ds)
             work.bias_grad(chunk, ds)
             part_q = torch.bmm(ds, chunk.k).mul_(call.scale)
@@ -125,7 +132,8 @@ class _Chunked(torch.autograd.Function):
             group_of(dq, chunk.group)[:, :, chunk.rows] = part_q.view(*chunk.shape[:3], -1)
             for whole, part in ((dk, part_k), (dv, part_v)):
                 place = group_of(whole, chunk.group)[:, :, chunk.cols]
-                place.copy_(part.view(place.shape)) if once else place.add_(part.view(place.shape))
+                part = part.unflatten(0, place.shape[:2])[:, :, : place.shape[2]]
+                place.copy_(part) if once else place.add_(part)
         return None, None, None, dq, dk.to(k.dtype), dv.to(v.dtype), *work.finish()
 
 
@@ -135,10 +143,10 @@ class _Chunk:
     rows: slice
     cols: slice
     group: tuple[slice, slice]
-    shape: tuple[int, int, int, int]  # batch, heads, r, c
+    shape: tuple[int, int, int, int]  # batch, heads, r, w: c columns filled up
     q: Tensor  # [batch * heads, r, D], scaled
-    k: Tensor  # [batch * heads, c, D]
-    v: Tensor  # [batch * heads, c, D']
+    k: Tensor  # [batch * heads, w, D]
+    v: Tensor  # [batch * heads, w, D']
     term: Tensor | None
     empty: Tensor | None
     first: int  # column where the mask's term starts
@@ -157,6 +165,7 @@ class _Work:
         self.kept = kept  # what the forward pass left of each chunk, in its order
         self.masking = Masking(call)
         self.buffer = None if shared is None else self.q.new_empty(shared)
+        self.rescale = 1 / (1 - call.dropout)
         self.learns = backward and any(s.requires_grad for s in sources)
         self.leaves = [s.detach().requires_grad_(self.learns) for s in sources]
         self.grads: list[Tensor] | None = [torch.zeros_like(s) for s in sources] if self.learns else None
@@ -168,10 +177,10 @@ class _Work:
         keys = call.sizes[3]
         for at in self.plan.rows:
             cols = key_slice(call.mask, at.start, at.stop, call.shift, keys)
-            term, empty, first = self.masking.rows(at, cols)
+            term, empty, first = self.masking.rows(at, cols, filled_up(cols.stop - cols.start, self.q))
             bias = self._bias_rows(at, cols)
             for group in self.plan.groups:
-                size = *self._size(group), at.stop - at.start, cols.stop - cols.start
+                size = *self._size(group), at.stop - at.start, filled_up(cols.stop - cols.start, self.q)
                 yield _Chunk(
                     number, at, cols, group, size, *self._packed(at, cols, group),
                     None if term is None else group_of(term, group),
@@ -192,6 +201,9 @@ class _Work:
         q = group_of(self.q, group)[:, :, at]
         k, v = (group_of(x, group)[:, :, cols] for x in (self.k, self.v))
         scaled = torch.mul(q, self.call.scale, out=q.new_empty(q.shape))
+        count = cols.stop - cols.start
+        more = filled_up(count, q) - count
+        k, v = (F.pad(x, (0, 0, 0, more)) if more else x for x in (k, v))
         return scaled.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
 
     def _bias_rows(self, at: slice, cols: slice) -> Tensor | None:
@@ -203,31 +215,27 @@ class _Work:
         return self.term.detach().to(self.q.dtype)
 
     def weights(self, chunk: _Chunk) -> tuple[Tensor, Tensor | None]:
-        """Softmax of the chunk's scores [batch * heads, r, c], and which of them dropout keeps."""
-        b, h, r, c = chunk.shape
-        size = b * h * r * c
+        """Softmax of the chunk's scores [batch * heads, r, w], and the bits of those that dropout keeps."""
+        b, h, r, w = chunk.shape
+        size, count = b * h * r * w, chunk.cols.stop - chunk.cols.start
         flat = self.q.new_empty(size) if self.buffer is None else self.buffer[:size]
-        score = torch.bmm(chunk.q, chunk.k.transpose(1, 2), out=flat.view(b * h, r, c))
+        score = torch.bmm(chunk.q, chunk.k.transpose(1, 2), out=flat.view(b * h, r, w))
+        whole = score.view(chunk.shape)
         if chunk.bias is not None:
-            score.view(chunk.shape).add_(chunk.bias)
+            whole[..., :count].add_(chunk.bias)
         if chunk.term is not None:
-            score.view(chunk.shape)[..., chunk.first :].add_(chunk.term)
+            whole[..., chunk.first :].add_(chunk.term)
+        elif w > count:
+            whole[..., count:] = -torch.inf
         torch.softmax(score, -1, out=score)
         return score, self._drop(chunk.number, score) if self.call.dropout > 0 else None
 
     def _drop(self, number: int, like: Tensor) -> Tensor:
         if like.device.type == "cpu":
-            return torch.from_numpy(keep_mask(like.numel(), self.call.dropout, [self.seed, number])).view(
-                like.shape
-            )
+            return keep_bits(like.shape, self.call.dropout, [self.seed, number])
         generator = torch.Generator(like.device).manual_seed(self.seed + number)
-        kept = torch.empty(like.shape, dtype=torch.bool, device=like.device)
-        return kept.bernoulli_(1 - self.call.dropout, generator=generator)
-
-    def dropped(self, x: Tensor, keep: Tensor, in_place: bool = False) -> Tensor:
-        """``x * keep / (1 - p)``."""
-        factor = keep.to(x.dtype).mul_(1 / (1 - self.call.dropout))
-        return x.mul_(factor) if in_place else factor.mul_(x)
+        kept = torch.empty(like.shape, dtype=torch.int8, device=like.device)
+        return kept.bernoulli_(1 - self.call.dropout, generator=generator).neg_()
 
     def bias_grad(self, chunk: _Chunk, ds: Tensor) -> None:
         """Add the gradient of the scores to that of the bias of the current rows."""
@@ -236,7 +244,8 @@ class _Work:
         if self.term_grad is None:
             self.term_grad = torch.zeros_like(self.term)
         place = group_of(self.term_grad, chunk.group)
-        place.add_(ds.view(chunk.shape).sum_to_size(place.shape))
+        count = chunk.cols.stop - chunk.cols.start
+        place.add_(ds.view(chunk.shape)[..., :count].sum_to_size(place.shape))
 
     def _close_rows(self) -> None:
         if self.term_grad is None:

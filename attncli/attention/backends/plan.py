@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from attncli.attention.backends.base import Call
 from attncli.attention.backends.fused import band_of
@@ -13,6 +14,11 @@ from attncli.attention.masks import DENSE_LIMIT, only_distance, to_additive
 
 CHUNK_BYTES = 2**20
 """Weights of one chunk, for each thread: what a core's own cache holds."""
+
+VECTOR_BYTES = 64
+"""A vector of the widest processors (AVX-512)."""
+FILLED_UP = 512
+"""Rows of more weights are left as they are: what the rest costs is lost in them."""
 
 
 def budget(call: Call) -> int:
@@ -27,6 +33,14 @@ def band_width(call: Call, queries: int, keys: int) -> int:
         return keys
     low, high = call.mask.key_range(queries // 2, queries // 2 + 1, keys - queries)
     return keys if low is None or high is None else max(1, min(keys, high - low))
+
+
+def filled_up(count: int, like: Tensor) -> int:
+    """The width of rows of ``count`` weights: whole vectors of the processor, for rows of few of them."""
+    if like.device.type != "cpu" or count > FILLED_UP:
+        return count
+    lanes = VECTOR_BYTES // like.element_size()
+    return -(-count // lanes) * lanes
 
 
 @dataclass
@@ -49,6 +63,7 @@ class Plan:
             r, width = queries, keys
             if call.causal_only and queries >= 256:
                 r = queries // 4  # most of what causality rules out is then never computed
+        width = filled_up(width, call.q)
         if r * width > limit:  # not even one head of all rows
             threads = torch.get_num_threads()
             r = max(16, limit // (min(heads, threads) * width))
@@ -84,8 +99,18 @@ class Masking:
         if call.mask.dense_size(batch, heads, queries, keys, device) <= DENSE_LIMIT:
             self.whole = call.mask.additive(batch, heads, queries, keys, device, dtype)
 
-    def rows(self, at: slice, cols: slice) -> tuple[Tensor | None, Tensor | None, int]:
-        """``(term, empty, first)``: the term stands over the columns of the chunk from ``first`` on."""
+    def rows(self, at: slice, cols: slice, width: int) -> tuple[Tensor | None, Tensor | None, int]:
+        """``(term, empty, first)``: the term stands over the columns of the chunk from ``first`` on, up to
+        ``width``, and rules out those behind ``cols``.
+        """
+        term, empty, first = self._rows(at, cols)
+        more = width - (cols.stop - cols.start)
+        if term is None or not more:
+            return term, empty, first
+        term = term.expand(*term.shape[:3], width - more - first)  # one column may stand for all
+        return F.pad(term, (0, more), value=-torch.inf), empty, first
+
+    def _rows(self, at: slice, cols: slice) -> tuple[Tensor | None, Tensor | None, int]:
         call = self.call
         if call.mask is None:
             return None, None, 0
