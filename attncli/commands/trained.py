@@ -122,13 +122,15 @@ def load_task(run: RunFolder, loaded: LoadedRecipe, *, data: bool) -> tuple[Any,
 
     How many threads training could have says nothing of this machine: PyTorch takes its own number.
     """
+    from attncli.layers.initialise import undrawn
     from attncli.ops.allocator import keep_freed_memory
     from attncli.training import load_weights, resolve_device, restore_weights
 
     keep_freed_memory()
     weights = load_weights(run)
     kind = task_class(run.info["command"], loaded.recipe)
-    task = (kind.build if data else kind.opened)(loaded.recipe, run.path)
+    with undrawn():
+        task = (kind.build if data else kind.opened)(loaded.recipe, run.path)
     restore_weights(task.model, weights, f"{run.path}")
     device = resolve_device(loaded.recipe.train.device)
     task.to(device)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 
-from torch import nn
+from torch import Tensor, nn
 
 from attncli.layers.stack import LayerStack
 
@@ -42,6 +44,25 @@ def initialise(
             for block in stack.blocks:
                 for linear in (block.attention.out, block.feed_forward.contract):
                     draw(linear.weight, std / math.sqrt(2 * stack.depth))
+
+
+@contextlib.contextmanager
+def undrawn() -> Iterator[None]:
+    """What is built within keeps whatever its memory holds: all of its weights are about to be read.
+
+    To draw them first takes longer than to read them.
+    """
+    known = vars(nn.init)
+    kept = {name: draw for name, draw in known.items() if name.endswith("_") and not name.startswith("_")}
+    known.update(dict.fromkeys(kept, _left))
+    try:
+        yield
+    finally:
+        known.update(kept)
+
+
+def _left(tensor: Tensor, *_: object, **__: object) -> Tensor:
+    return tensor
 
 
 def initialise_xavier(model: nn.Module, *, embedding_std: float) -> None:
