@@ -45,6 +45,7 @@ class HanModel(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary, config.embedding, padding_idx=config.pad_id)
+        self.embedding.looked_up = True  # and nothing else: gradients may be sparse
         self.words = Level(config, config.embedding)
         self.sentences = Level(config, 2 * config.width)
         self.output = nn.Linear(2 * config.width, config.labels)

@@ -74,6 +74,7 @@ class TextModel(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = Encoder(config.encoder)
+        self.encoder.embeddings.word.looked_up = True  # and nothing else: gradients may be sparse
         self.head = TextHead(config)
 
     def draw(self) -> None:

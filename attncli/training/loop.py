@@ -30,6 +30,7 @@ from attncli.training.progress import FitResult, Progress
 from attncli.training.records import Records
 from attncli.training.reporter import Reporter, Reporters, TensorBoardReporter
 from attncli.training.resume import check_length, starting_point
+from attncli.training.rows import make_sparse
 from attncli.training.run import RunFolder
 from attncli.training.schedules import rate_share
 from attncli.training.seeds import seed_generators
@@ -72,6 +73,8 @@ class Loop:
             switch(True)
         if settings.compile:
             model.compile()
+        if world.size == 1 and self.device.type == "cpu" and not settings.compile:
+            make_sparse(model)
         half = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         self.optimizers = Optimizers(model, task.parameter_groups(), settings, half)
         self.average = build_average(

@@ -21,7 +21,8 @@ from attncli.commands.trained import task_class
 from attncli.ops.allocator import keep_freed_memory
 from attncli.recipe.loading import load_recipe
 from attncli.training.device import choose_arithmetic
-from attncli.training.optimizers import Optimizers
+from attncli.training.optimizers import Optimizers, clip_gradients
+from attncli.training.rows import make_sparse
 from attncli.training.schedules import rate_share
 
 _CLASSES = {
@@ -36,6 +37,7 @@ class Ours:
 
     def __init__(self, task, settings, arithmetic):
         self.task, self.settings, self.arithmetic = task, settings, arithmetic
+        make_sparse(task.model)
         self.optimizers = Optimizers(task.model.train(), task.parameter_groups(), settings, False)
         self.step_number = 0
 
@@ -49,7 +51,7 @@ class Ours:
             losses = self.task.losses(batch)
             loss = sum(losses[name] / max(count, 1) for name, count in counts.items())
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.task.model.parameters(), self.settings.clip)
+        clip_gradients(self.optimizers.parameters, self.settings.clip)
         self.optimizers.step()
         self.step_number += 1
 

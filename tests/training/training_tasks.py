@@ -175,6 +175,15 @@ class Tokens(Task):
         return {"accuracy": total["right"] / total["count"]}
 
 
+class Untied(Tokens):
+    """The embeddings are read by nothing but the look-up."""
+
+    def __init__(self, looked_up=True, **options):
+        super().__init__(**options)
+        self.model.out.weight = nn.Parameter(self.model.embed.weight.detach().clone())
+        self.model.embed.looked_up = looked_up
+
+
 class Exploding(Regression):
     """Its seventeenth loss is not finite."""
 
@@ -191,7 +200,13 @@ class Partial(Tokens):
         self.model.spare = nn.Linear(3, 3)
 
 
-TASKS = {"regression": Regression, "tokens": Tokens, "exploding": Exploding, "partial": Partial}
+TASKS = {
+    "regression": Regression,
+    "tokens": Tokens,
+    "untied": Untied,
+    "exploding": Exploding,
+    "partial": Partial,
+}
 
 
 def section(**values):
