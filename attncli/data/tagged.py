@@ -110,7 +110,8 @@ class TaggedSets:
             what = f"{len(self.labels.names)} tags ({quoted(self.labels.names, 6)})"
         else:
             kinds = sorted({schemes.split(name)[1] for name in self.labels.names} - {""})
-            what = f"{len(kinds)} types of entities in {self.labels.scheme} ({quoted(kinds, 6)})"
+            types = f"{len(kinds)} types of entities" if kinds else "entities without types"
+            what = f"{types} in {self.labels.scheme}" + (f" ({quoted(kinds, 6)})" if kinds else "")
             if self.labels.learned != self.labels.scheme:
                 what += f", learnt in {self.labels.learned}"
         return f"{self.where}: {counts}{tests} sentences; {what}"
@@ -235,14 +236,14 @@ def _check_tags(examples: WordSet, labels: TagLabels, faults: Faults) -> None:
             prefix, kind = schemes.split(tag)
             if prefix == "O" and not kind:
                 continue
-            if not prefix or not kind or prefix not in "BIESLUMW":
+            if not prefix or bool(kind) != bool(kinds) or prefix not in "BIESLUMW":
                 told.add(tag)
                 faults.add(
                     f"tag {tag!r} is none of {labels.scheme}",
                     where,
                     "data.scheme=none for tags that stand alone",
                 )
-            elif kind not in kinds:
+            elif kinds and kind not in kinds:
                 told.add(tag)
                 faults.add(
                     f"type {kind!r} is not in the training part", where, f"it has {quoted(sorted(kinds), 8)}"

@@ -6,15 +6,18 @@ being an error, so that every sequence of tags has one reading.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 SCHEMES = ("iob1", "iob2", "bioes")
 _PREFIXES = {"iob1": "IB", "iob2": "BI", "bioes": "BIES"}
 _OTHER_NAMES = {"L": "E", "U": "S", "M": "I", "W": "S"}
 """Letters of BILOU and BMEWO, in BIOES's."""
+_SLIPS = 0.05
+"""Tags of no scheme for each tag of one, up to which they are slips."""
 
 Span = tuple[str, int, int]
-"""Type, first word and last word."""
+"""Type (nothing where tags are B, I and O alone), first word and last word."""
 
 
 def split(tag: str) -> tuple[str, str]:
@@ -23,6 +26,11 @@ def split(tag: str) -> tuple[str, str]:
     if not dash:
         return (tag, "") if len(tag) == 1 else ("", tag)
     return prefix.upper(), kind
+
+
+def tag(letter: str, kind: str) -> str:
+    """The tag of a letter and an entity type; the letter alone where entities have no types."""
+    return f"{letter}-{kind}" if kind else letter
 
 
 def spans(tags: Sequence[str], scheme: str = "iob2") -> list[Span]:
@@ -35,8 +43,8 @@ def spans(tags: Sequence[str], scheme: str = "iob2") -> list[Span]:
     found: list[Span] = []
     begun: tuple[str, int] | None = None
     before = "O"
-    for at, tag in enumerate(tags):
-        prefix, kind = split(tag)
+    for at, one in enumerate(tags):
+        prefix, kind = split(one)
         prefix = _OTHER_NAMES.get(prefix, prefix)
         inside = prefix not in ("O", "")
         begins = inside and (
@@ -60,12 +68,12 @@ def tags_of(found: Iterable[Span], length: int, scheme: str) -> list[str]:
     for span in found:
         kind, first, end = span
         for at in range(first, end + 1):
-            tags[at] = f"I-{kind}"
+            tags[at] = tag("I", kind)
         if scheme == "bioes":
-            tags[end] = f"E-{kind}"
-            tags[first] = f"S-{kind}" if first == end else f"B-{kind}"
+            tags[end] = tag("E", kind)
+            tags[first] = tag("S" if first == end else "B", kind)
         elif scheme == "iob2" or (last is not None and last[0] == kind and last[2] == first - 1):
-            tags[first] = f"B-{kind}"
+            tags[first] = tag("B", kind)
         last = span
     return tags
 
@@ -76,21 +84,25 @@ def convert(tags: Sequence[str], old: str, new: str) -> list[str]:
 
 
 def detect(sentences: Iterable[Sequence[str]]) -> str:
-    """The scheme of tagged sentences: none where a tag has no prefix, else the narrowest that fits."""
-    prefixes: set[str] = set()
+    """The scheme of tagged sentences: none where tags have no prefixes, else the narrowest that fits.
+
+    A few tags without a known prefix among many that have one are slips: they decide nothing.
+    """
+    counts: Counter[str] = Counter()
     begins = True  # whether each entity begins with B, as far as can be seen
     for tags in sentences:
         before = ("O", "")
-        for tag in tags:
-            prefix, kind = split(tag)
-            prefixes.add(prefix)
+        for one in tags:
+            prefix, kind = split(one)
+            counts[prefix] += 1
             if prefix == "I" and (before[0] == "O" or before[1] != kind):
                 begins = False
             before = (prefix, kind)
-    known = {"O", "B", "I", "E", "S", *_OTHER_NAMES}
-    if not prefixes or prefixes - known or prefixes == {"O"}:
+    known = {"B", "I", "E", "S", *_OTHER_NAMES}
+    marked = sum(counts[prefix] for prefix in known)
+    if not marked or counts.total() - counts["O"] - marked > _SLIPS * marked:
         return "none"
-    if prefixes & {"E", "S", "L", "U", "M", "W"}:
+    if any(counts[prefix] for prefix in ("E", "S", "L", "U", "M", "W")):
         return "bioes"
     return "iob2" if begins else "iob1"
 
@@ -98,7 +110,7 @@ def detect(sentences: Iterable[Sequence[str]]) -> str:
 def label_set(kinds: Iterable[str], scheme: str) -> list[str]:
     """All tags of entity types in a scheme, O first."""
     letters = sorted(_PREFIXES[scheme], key="BIES".index)
-    return ["O", *(f"{letter}-{kind}" for kind in sorted(kinds) for letter in letters)]
+    return ["O", *(tag(letter, kind) for kind in sorted(kinds) for letter in letters)]
 
 
 def allowed(before: str | None, after: str | None, scheme: str) -> bool:

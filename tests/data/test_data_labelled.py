@@ -327,6 +327,25 @@ def test_squad_of_both_versions_and_flat_records(tmp_path):
         prepare_questions(QuestionData(path=str(tmp_path / "a.jsonl"), unanswerable="no"), TextTokenizer())
 
 
+def test_entities_without_types(tmp_path):
+    (tmp_path / "a.conll").write_text("deep B\nlearning I\nworks O\n\nmodels B\nlearn O\n\n" * 4)
+    sets = prepare_tagged(TaggedText(path=str(tmp_path / "a.conll"), validation=0.3), TextTokenizer())
+    assert (sets.labels.scheme, sets.labels.names) == ("iob2", ["O", "B", "I"])
+    assert "entities without types in iob2" in sets.describe()
+    assert all(sets.labels.tags(sets.labels.ids(tags)) == tags for tags in sets.train.tags)
+
+
+@pytest.mark.parametrize("slip", ["Q-LOC", "LOC", "B"])
+def test_a_slip_among_tags_is_named_with_its_line(tmp_path, slip):
+    lines = ["Ann B-PER", "saw O", "Rome B-LOC", ""] * 20
+    lines[14] = f"Rome {slip}"
+    (tmp_path / "a.conll").write_text("\n".join(lines))
+    with pytest.raises(DataError) as raised:
+        prepare_tagged(TaggedText(path=str(tmp_path / "a.conll"), validation=0.3), TextTokenizer())
+    assert f"tag '{slip}' is none of iob2" in str(raised.value)
+    assert "a.conll:13" in str(raised.value)
+
+
 def test_built_in_questions_are_answered_by_their_texts():
     for one in builtin_questions()["train"][:300]:
         for text, start in one.answers:

@@ -106,9 +106,10 @@ def test_schemes_spell_the_same_entities(old, new):
 
 
 @pytest.mark.parametrize("scheme", schemes.SCHEMES)
-def test_what_a_scheme_writes_it_allows_and_detects(scheme):
+@pytest.mark.parametrize("types", [("X", "Y"), ("",)])
+def test_what_a_scheme_writes_it_allows_and_detects(scheme, types):
     kinds = st.lists(
-        st.tuples(st.sampled_from("XY"), st.integers(1, 3), st.integers(0, 2)), min_size=1, max_size=5
+        st.tuples(st.sampled_from(types), st.integers(1, 3), st.integers(0, 2)), min_size=1, max_size=5
     )
 
     @given(kinds)
@@ -127,7 +128,13 @@ def test_what_a_scheme_writes_it_allows_and_detects(scheme):
     assert schemes.detect([["B-X", "I-X", "O"], ["B-Y"]]) == "iob2"
     assert schemes.detect([["I-X", "I-X", "O"]]) == "iob1"
     assert schemes.detect([["S-X", "B-X", "E-X"]]) == "bioes"
+    assert schemes.detect([["B", "I", "O"], ["B"]]) == "iob2"
+    assert schemes.label_set({""}, "iob2") == ["O", "B", "I"]
     assert schemes.detect([["NOUN", "VERB"]]) == "none"
+    assert schemes.detect([["O", "O"]]) == "none"
+    entities = [["B-X", "I-X", "O"]] * 20
+    assert schemes.detect([*entities, ["Q-X"], ["PER"]]) == "iob2"  # slips, which reading the data names
+    assert schemes.detect([*entities, ["NOUN", "VERB", "NOUN"]]) == "none"
 
 
 @pytest.mark.parametrize(
