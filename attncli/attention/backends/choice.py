@@ -18,7 +18,7 @@ from torch import Tensor
 from attncli.attention.backends import BACKENDS, blocks, linear, store
 from attncli.attention.backends.base import Call
 from attncli.attention.backends.fused import band_of
-from attncli.attention.backends.plan import filled_up
+from attncli.attention.backends.plan import has_rest
 from attncli.attention.masks import DENSE_LIMIT, Causal, Dense, Mask, Padding, Window
 from attncli.attention.mechanisms.scaled_dot import ScaledDot
 from attncli.attention.positions.base import DenseBias
@@ -182,19 +182,13 @@ def _bucket(n: int) -> int:
     return 2 ** round(math.log2(max(n, 1)))
 
 
-def _has_rest(call: Call) -> bool:
-    """Whether rows of weights end within a vector of the processor, which slows some kernels down."""
-    keys = call.sizes[3]
-    return filled_up(keys, call.q) != keys
-
-
 def choice_key(call: Call) -> str:
     """The kind of a call: what its fastest backend depends on, sizes in powers of two."""
     batch, heads, queries, keys = call.sizes
     sizes = f"bh{min(64, _bucket(batch * heads))} q{min(4096, _bucket(queries))} k{min(4096, _bucket(keys))}"
     kind = str(call.q.dtype).removeprefix("torch.")
     extra = (" bias" if call.bias is not None else "") + (" small" if _is_small(call) else "")
-    extra += " rest" if _has_rest(call) else ""
+    extra += " rest" if has_rest(call) else ""
     drop, grad = " dropout" if call.dropout > 0 else "", " grad" if call.with_grad else ""
     return f"{call.q.device.type} {kind} {sizes} d{call.q.shape[-1]} {_mask_kind(call)}{extra}{drop}{grad}"
 
@@ -268,7 +262,7 @@ def _sample(call: Call) -> tuple[Call, Tensor]:
     count = max(min(count, threads), min(count, _SLICE // (q_len * k_len)))
     if kind in ("none", "row", "dense"):
         q_len = min(q_len, max(768, 8 * _SLICE // (count * k_len)))  # below 768 the kernel cuts otherwise
-    if _has_rest(call) and k_len > 1:
+    if has_rest(call) and k_len > 1:
         k_len, q_len = k_len - 1, q_len - (q_len == k_len)
     mask = _sample_mask(call.mask, kind, q_len, k_len)
     leaf = torch.randn(k_len + q_len, 3, count, width, dtype=torch.float32).to(call.q.dtype)

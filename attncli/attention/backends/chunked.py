@@ -7,8 +7,8 @@ Keys that the mask rules out for a whole chunk are never touched, so a window of
 Matrix products run in the type of the inputs; softmax adds up in float32 and rounds its result to that
 type, as PyTorch's own formula does. Attention dropout draws cheap byte masks, again from a seed in backward.
 
-Rows of weights are filled up to whole vectors of the processor, with keys that nothing sees: on rows with a
-rest PyTorch's softmax and its kind are up to ten times slower.
+Where it pays, rows of weights are filled up to whole vectors of the processor with keys that nothing sees:
+on rows with a rest PyTorch's softmax and its kind are up to ten times slower.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from attncli.attention.backends.base import Call, expand_heads, key_slice
-from attncli.attention.backends.plan import Masking, Plan, filled_up, group_of
+from attncli.attention.backends.plan import Masking, Plan, group_of
 from attncli.attention.backends.recomputed import by_formula
 from attncli.ops.dropout import keep_bits, masked
 
@@ -177,10 +177,10 @@ class _Work:
         keys = call.sizes[3]
         for at in self.plan.rows:
             cols = key_slice(call.mask, at.start, at.stop, call.shift, keys)
-            term, empty, first = self.masking.rows(at, cols, filled_up(cols.stop - cols.start, self.q))
+            term, empty, first = self.masking.rows(at, cols, self.plan.width(cols.stop - cols.start))
             bias = self._bias_rows(at, cols)
             for group in self.plan.groups:
-                size = *self._size(group), at.stop - at.start, filled_up(cols.stop - cols.start, self.q)
+                size = *self._size(group), at.stop - at.start, self.plan.width(cols.stop - cols.start)
                 yield _Chunk(
                     number, at, cols, group, size, *self._packed(at, cols, group),
                     None if term is None else group_of(term, group),
@@ -202,7 +202,7 @@ class _Work:
         k, v = (group_of(x, group)[:, :, cols] for x in (self.k, self.v))
         scaled = torch.mul(q, self.call.scale, out=q.new_empty(q.shape))
         count = cols.stop - cols.start
-        more = filled_up(count, q) - count
+        more = self.plan.width(count) - count
         k, v = (F.pad(x, (0, 0, 0, more)) if more else x for x in (k, v))
         return scaled.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
 

@@ -35,12 +35,14 @@ def band_width(call: Call, queries: int, keys: int) -> int:
     return keys if low is None or high is None else max(1, min(keys, high - low))
 
 
-def filled_up(count: int, like: Tensor) -> int:
-    """The width of rows of ``count`` weights: whole vectors of the processor, for rows of few of them."""
-    if like.device.type != "cpu" or count > FILLED_UP:
-        return count
-    lanes = VECTOR_BYTES // like.element_size()
-    return -(-count // lanes) * lanes
+def has_rest(call: Call) -> bool:
+    """Whether rows of weights end within a vector of the processor, which slows PyTorch's kernels down."""
+    keys = call.sizes[3]
+    return call.q.device.type == "cpu" and keys <= FILLED_UP and keys % _lanes(call) != 0
+
+
+def _lanes(call: Call) -> int:
+    return VECTOR_BYTES // call.q.element_size()
 
 
 @dataclass
@@ -50,6 +52,18 @@ class Plan:
     rows: list[slice]
     groups: list[tuple[slice, slice]]
     largest: int  # weights in the largest chunk
+    lanes: int  # weights in a vector of the processor
+    least: int  # rest of a row from which it is filled up
+
+    def width(self, count: int) -> int:
+        """The width of a row of ``count`` weights: filled up to whole vectors where that pays.
+
+        It pays where there is no whole vector, or a long rest; with dropout and a backward pass a longer one.
+        """
+        rest = count % self.lanes
+        if not rest or count > FILLED_UP or (count > self.lanes and rest < self.least):
+            return count
+        return count + self.lanes - rest
 
     @staticmethod
     def of(call: Call) -> Plan:
@@ -63,7 +77,9 @@ class Plan:
             r, width = queries, keys
             if call.causal_only and queries >= 256:
                 r = queries // 4  # most of what causality rules out is then never computed
-        width = filled_up(width, call.q)
+        lanes = _lanes(call) if call.q.device.type == "cpu" else 1
+        plan = Plan([], [], 0, lanes, lanes * 5 // 8 if call.with_grad else lanes // 4)
+        width = plan.width(width)
         if r * width > limit:  # not even one head of all rows
             threads = torch.get_num_threads()
             r = max(16, limit // (min(heads, threads) * width))
@@ -79,8 +95,9 @@ class Plan:
                 for h in range(0, heads, together)
             ]
             step = 1
-        rows = [slice(i, min(queries, i + r)) for i in range(0, queries, r)]
-        return Plan(rows, groups, min(together, heads) * min(step, batch) * r * width)
+        plan.rows = [slice(i, min(queries, i + r)) for i in range(0, queries, r)]
+        plan.groups, plan.largest = groups, min(together, heads) * min(step, batch) * r * width
+        return plan
 
 
 class Masking:
