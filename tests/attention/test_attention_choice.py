@@ -7,6 +7,7 @@ import time
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from attncli.attention import (
     Causal,
@@ -127,6 +128,15 @@ def test_measuring_leaves_no_trace(fresh):
     with torch.inference_mode():
         attend(*torch.randn(3, 1, 2, 32, 8))
     assert len(choices()) == 4
+
+
+def test_measuring_within_a_checkpointed_block_saves_nothing_for_it(fresh):
+    """Gradient checkpointing counts what its block saves for the backward pass, and computes it again."""
+    x = torch.randn(1, 2, 40, 8, requires_grad=True)
+    out = checkpoint(lambda x: attend(x, x, x, backend="auto"), x, use_reentrant=False)
+    out.square().sum().backward()
+    assert len(choices()) == 1
+    assert x.grad.any()
 
 
 def test_a_run_carries_its_choices(fresh, monkeypatch):

@@ -195,8 +195,9 @@ def choice_key(call: Call) -> str:
 
 def _measure(call: Call, candidates: list[str]) -> str:
     """The fastest candidate on a slice of a call of this kind."""
-    # A timing must leave no trace in what it times: generators, gradients, autocast.
+    # A timing must leave no trace in what it times: generators, gradients, autocast, checkpointing.
     with (
+        torch.autograd.graph.saved_tensors_hooks(_same, _same),
         torch.random.fork_rng(devices=[]),
         torch.inference_mode(False),
         torch.set_grad_enabled(call.with_grad),
@@ -204,6 +205,10 @@ def _measure(call: Call, candidates: list[str]) -> str:
     ):
         sample, grad = _sample(call)
         return min_time({name: lambda name=name: _once(name, sample, grad) for name in candidates})
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def min_time(runs: Mapping[str, Callable[[], None]]) -> str:
