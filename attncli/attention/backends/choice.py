@@ -182,10 +182,21 @@ def _bucket(n: int) -> int:
     return 2 ** round(math.log2(max(n, 1)))
 
 
+def _sizes(call: Call) -> tuple[int, int, int]:
+    """Heads of all examples, queries and keys, in powers of two up to where more changes nothing.
+
+    Of the shortest sequences many heads go together before what a call costs by itself is lost in the rest.
+    """
+    batch, heads, queries, keys = call.sizes
+    q_len, k_len = min(4096, _bucket(queries)), min(4096, _bucket(keys))
+    most = max(64, min(1024, 2**16 // (q_len * k_len)))
+    return min(most, _bucket(batch * heads)), q_len, k_len
+
+
 def choice_key(call: Call) -> str:
     """The kind of a call: what its fastest backend depends on, sizes in powers of two."""
-    batch, heads, queries, keys = call.sizes
-    sizes = f"bh{min(64, _bucket(batch * heads))} q{min(4096, _bucket(queries))} k{min(4096, _bucket(keys))}"
+    count, q_len, k_len = _sizes(call)
+    sizes = f"bh{count} q{q_len} k{k_len}"
     kind = str(call.q.dtype).removeprefix("torch.")
     extra = (" bias" if call.bias is not None else "") + (" small" if _is_small(call) else "")
     extra += " rest" if has_rest(call) else ""
@@ -257,11 +268,8 @@ def _once(name: str, sample: Call, grad: Tensor) -> None:
 
 def _sample(call: Call) -> tuple[Call, Tensor]:
     """A call of the same kind, of bucketed sizes, on as few heads and queries as show its speed."""
-    batch, heads, queries, keys = call.sizes
     width, threads, kind = call.q.shape[-1], torch.get_num_threads(), _mask_kind(call)
-    count, q_len, k_len = (
-        min(64, _bucket(batch * heads)), min(4096, _bucket(queries)), min(4096, _bucket(keys)),
-    )  # fmt: skip
+    count, q_len, k_len = _sizes(call)
     if kind == "causal" or kind.startswith("band"):
         q_len = k_len = min(2048, q_len)
     count = max(min(count, threads), min(count, _SLICE // (q_len * k_len)))
