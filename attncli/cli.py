@@ -486,13 +486,14 @@ def bench(
         Path | None,
         typer.Option(metavar="FILE", help="attention: an earlier --out FILE.json; exit code 6 where slower."),
     ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be measured.")] = False,
     json: Json = False,
 ) -> None:
     """Time training, search or attention here.
 
     Other toolkits are timed beside it where they are installed.
     """
-    _function("bench")(what, settings or [], out=out, picture=picture, earlier=compare)
+    _function("bench")(what, settings or [], out=out, picture=picture, earlier=compare, dry_run=dry_run)
 
 
 @app.command()

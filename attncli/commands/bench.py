@@ -11,6 +11,7 @@ from typing import Any
 
 from attncli import console
 from attncli.commands import bench_attention, bench_quality, bench_translation
+from attncli.commands.shared import say_dry_run
 from attncli.errors import RecipeError
 from attncli.recipe.loading import load_recipe
 
@@ -22,8 +23,9 @@ def main(
     out: Path | None = None,
     picture: Path | None = None,
     earlier: Path | None = None,
+    dry_run: bool = False,
 ) -> None:
-    """Run the bench recipe ``what`` and show its rows.
+    """Run the bench recipe ``what`` and show its rows; with ``dry_run`` only what would be measured.
 
     ``out`` (.json or .csv) takes them, ``picture`` (.png, .svg or .pdf) draws them (attention and quality),
     and an ``earlier`` result (.json) of attention is compared with them.
@@ -52,7 +54,10 @@ def main(
         "BenchTranslateRecipe": bench_translation.translate,
         "BenchQualityRecipe": bench_quality.quality,
     }[type(loaded.recipe).__name__]
-    report = run(loaded.recipe, _device(loaded.recipe.train))
+    report = run(loaded.recipe, _device(loaded.recipe.train), dry_run)
+    if dry_run:
+        say_dry_run({"recipe": loaded.name, **report})
+        return
     console.document(report)
     if out:
         _write(report, out)
@@ -82,7 +87,7 @@ def _device(settings: Any) -> Any:
     return device
 
 
-def _train(recipe: Any, device: Any) -> dict[str, Any]:
+def _train(recipe: Any, device: Any, dry_run: bool) -> dict[str, Any]:
     import torch
 
     from attncli.bench import train
@@ -95,6 +100,14 @@ def _train(recipe: Any, device: Any) -> dict[str, Any]:
     console.say(f"device: {describe_device(device)}; precision {arithmetic.precision}: {arithmetic.reason}")
     types = {"float32": torch.float32, "bf16": torch.bfloat16}
     own = train.own_steps(recipe, device, arithmetic.precision)
+    if dry_run:
+        return {
+            "device": describe_device(device),
+            "cases": [" ".join(key) for key in own],
+            "tokens a step": recipe.train.batch * recipe.model.length,
+            "FLOPs a step": train.flops_a_step(recipe),
+            "rounds": recipe.evaluate.rounds + recipe.evaluate.warmup,
+        }
     peers = train.peer_steps(recipe, device, arithmetic.precision)
     cases = {**own, **peers}
     if recipe.evaluate.peers and not peers:

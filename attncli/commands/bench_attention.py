@@ -11,7 +11,7 @@ from attncli import console
 from attncli.errors import RecipeError, RequirementError
 
 
-def attention(recipe: Any, device: Any) -> dict[str, Any]:
+def attention(recipe: Any, device: Any, dry_run: bool) -> dict[str, Any]:
     """Measure all cases at all shapes, and show what they cost."""
     from attncli.bench import attention as bench_attention
     from attncli.training import describe_device
@@ -20,6 +20,8 @@ def attention(recipe: Any, device: Any) -> dict[str, Any]:
     console.say(f"device: {describe_device(device)}")
     rows = []
     shapes = bench.shapes()
+    if dry_run:
+        return _plan(bench, shapes, recipe.evaluate.seconds)
     with console.Progress("measuring, %", total=100 * len(shapes)) as bar:
 
         def on_share(done: float, shape: Any) -> None:
@@ -51,6 +53,21 @@ def attention(recipe: Any, device: Any) -> dict[str, Any]:
         "choices": choices,
         "left_out": bench.left_out,
         "held": held,
+    }
+
+
+def _plan(bench: Any, shapes: list[Any], seconds: float) -> dict[str, Any]:
+    """What would be measured."""
+    cases = dict.fromkeys(case.name for shape in shapes for case in bench.cases.at(shape))
+    lengths = dict.fromkeys(f"{shape.batch} x {shape.length:,}" for shape in shapes)
+    return {
+        "cases": list(cases),
+        "sequences x tokens": list(lengths),
+        "directions": list(dict.fromkeys(_DIRECTIONS[shape.direction] for shape in shapes)),
+        "precisions": list(dict.fromkeys(shape.precision for shape in shapes)),
+        "time": f"{len(shapes)} shapes, {seconds:g} seconds each: {console.seconds(len(shapes) * seconds)}",
+        "scores of the longest, in full": console.size(max(shape.scores for shape in shapes)),
+        "left out": bench.left_out,
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from attncli import console
 
 
-def quality(recipe: Any, device: Any) -> dict[str, Any]:
+def quality(recipe: Any, device: Any, dry_run: bool) -> dict[str, Any]:
     """Train every mechanism on every probe, and show how far each came."""
     from attncli.attention import MECHANISMS
     from attncli.bench import quality as bench
@@ -21,6 +21,14 @@ def quality(recipe: Any, device: Any) -> dict[str, Any]:
     with Watch() as watch:
         tasks = bench.tasks(recipe, watch)
     count = len(names) * len(tasks)
+    if dry_run:
+        return {
+            "device": describe_device(device),
+            "mechanisms": names,
+            "probes": list(tasks),
+            "seconds of training each": recipe.train.seconds,
+            "time": f"{console.seconds(count * recipe.train.seconds)} and what measuring takes",
+        }
     console.say(f"device: {describe_device(device)}")
     several = "s" if len(tasks) > 1 else ""
     console.say(

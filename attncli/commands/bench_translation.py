@@ -32,7 +32,7 @@ class _Subject:
     """The same with the run's shortlist, where it has one."""
 
 
-def decode(recipe: BenchDecodeRecipe, device: torch.device) -> dict[str, Any]:
+def decode(recipe: BenchDecodeRecipe, device: torch.device, dry_run: bool) -> dict[str, Any]:
     """Time the search of every system; the report."""
     from attncli.bench import decode as bench
     from attncli.bench.timing import interleave
@@ -41,6 +41,15 @@ def decode(recipe: BenchDecodeRecipe, device: torch.device) -> dict[str, Any]:
     subject = _trained(recipe, device) if recipe.data.run else _random(recipe, device)
     translator = subject.translator
     work = bench.Work(subject.sources, translator.settings, recipe.evaluate.peers_batch, translator.longest)
+    if dry_run:
+        return {
+            "device": describe_device(device),
+            "model": subject.title,
+            "parameters": sum(p.numel() for p in translator.model.parameters()),
+            "sentences": len(subject.sources),
+            "beam": translator.settings.beam,
+            "rounds": recipe.evaluate.rounds + recipe.evaluate.warmup,
+        }
     console.say(f"device: {describe_device(device)}; {subject.title}")
     written: dict[tuple[str, str], Ids] = {}
 
@@ -156,7 +165,7 @@ def _random(recipe: BenchDecodeRecipe, device: torch.device) -> _Subject:
     return _Subject(translator, sources, f"random weights, {data.output} tokens a translation")
 
 
-def translate(recipe: BenchTranslateRecipe, device: torch.device) -> dict[str, Any]:
+def translate(recipe: BenchTranslateRecipe, device: torch.device, dry_run: bool) -> dict[str, Any]:
     """Time training steps; the report."""
     from attncli.bench import translate as bench
     from attncli.bench.timing import interleave
@@ -174,6 +183,14 @@ def translate(recipe: BenchTranslateRecipe, device: torch.device) -> dict[str, A
         return TranslateTask(training, bench.Vocabulary(size=words), None)  # type: ignore[arg-type]
 
     batches = bench.training_batches(recipe)
+    if dry_run:
+        return {
+            "device": describe_device(device),
+            "parameters": sum(p.numel() for p in build().model.parameters()),
+            "steps in a round": len(batches),
+            "target tokens in a round": bench.target_tokens(batches),
+            "rounds": recipe.evaluate.rounds + recipe.evaluate.warmup,
+        }
     own = bench.own_steps(recipe, build, batches, device, arithmetic.precision)
     peers = bench.peer_steps(recipe, device, arithmetic.precision, console.say)
     cases = {**own, **peers}

@@ -235,3 +235,17 @@ def refuse(options: dict[str, Any], purpose: str, then: str) -> None:
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """A JSON file for other programs."""
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def say_dry_run(report: dict[str, Any]) -> None:
+    """What a command would do and take, by name."""
+    console.document(report)
+    if not console.json_mode():
+        console.table(["dry run", ""], [(name, _in_one_line(value)) for name, value in report.items()])
+    console.say("next: the same command without --dry-run")
+
+
+def _in_one_line(value: Any) -> Any:
+    if isinstance(value, dict):
+        value = [f"{name} {one}" for name, one in value.items()]
+    return ", ".join(value) or "nothing" if isinstance(value, list) else value

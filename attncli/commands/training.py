@@ -10,7 +10,7 @@ import torch
 
 from attncli import console
 from attncli.commands.outcomes import draw_outcomes
-from attncli.commands.shared import Requirement, check_requirements, present
+from attncli.commands.shared import Requirement, check_requirements, present, say_dry_run
 from attncli.ops.allocator import keep_freed_memory
 from attncli.recipe.loading import LoadedRecipe
 from attncli.recipe.presenting import to_yaml
@@ -146,13 +146,4 @@ def _dry_run(task: Task, loaded: LoadedRecipe, settings: TrainSection, device: t
         },
         **task.facts(device, arithmetic.dtype),
     }
-    console.document(report)
-    if not console.json_mode():
-        rows = [
-            (key, value)
-            if not isinstance(value, dict)
-            else (key, ", ".join(f"{k} {v}" for k, v in value.items()))
-            for key, value in report.items()
-        ]
-        console.table(["dry run", ""], rows)
-    console.say("next: the same command without --dry-run")
+    say_dry_run(report)

@@ -181,6 +181,22 @@ def test_bench_attention_command(capfd, tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("what", ["attention", "quality", "train", "translate", "decode"])
+def test_a_dry_run_says_what_would_be_measured(capfd, monkeypatch, what):
+    monkeypatch.setattr(timing, "interleave", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr("attncli.bench.quality.measure", lambda *_: pytest.fail("measured"))
+    assert run_program(["bench", what, "--dry-run", "--json"]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert told["recipe"] == f"bench/{what}"
+    if what == "attention":
+        assert told["time"] == "12 shapes, 5 seconds each: 1:00"
+        assert {"attn window", "plain formula"} <= set(told["cases"])
+    elif what == "quality":
+        assert told["time"].startswith("10:40")
+    else:
+        assert told["rounds"] > 1
+
+
 def test_layouts_side_by_side(capfd):
     settings = [*TOY_ATTENTION[2:], "data.mechanisms=[scaled_dot]", "data.lengths=[64]", "data.layouts=[all]"]
     settings += ["model.attention.heads=4", "train.directions=[forward,backward]"]
