@@ -90,6 +90,8 @@ class TagRecipe(EncoderRecipe):
 class AnswerTrain(FreshTrain, LabelTrain):
     """``train`` of question answering."""
 
+    epochs: float | None = Field(None, gt=0)  # type: ignore[assignment]
+    """Passes over the training part, where steps is 0; empty makes 1,000 updates in 2 to 20 passes."""
     goal: Literal["f1", "exact_match", "loss"] = "f1"
     """Metric that says which checkpoint is better."""
 

@@ -1,0 +1,26 @@
+"""Question answering as a task: how long it trains."""
+
+import pytest
+
+from attncli.recipe.loading import load_recipe
+from attncli.tasks.answer import AnswerTask
+
+
+@pytest.mark.parametrize(
+    ("an_epoch", "given", "steps"),
+    [
+        (252, [], 1000),
+        (5500, [], 11000),
+        (13, [], 260),
+        (252, ["train.epochs=3"], 756),
+        (252, ["train.steps=9"], 9),
+    ],
+)
+def test_few_questions_are_seen_more_often(monkeypatch, an_epoch, given, steps):
+    recipe = load_recipe("finetune", "finetune/qa", ["data.limit=20", *given], None).recipe
+    task = AnswerTask.build(recipe)
+    monkeypatch.setattr(AnswerTask, "fresh", False)
+    monkeypatch.setattr(AnswerTask, "steps_an_epoch", lambda self, batch: an_epoch)
+    settled = task.settle(recipe.train)
+    assert settled.steps == steps
+    assert settled.evaluate_every == min(an_epoch, steps)
