@@ -50,15 +50,16 @@ def test_measured_once_then_read(fresh, monkeypatch):
     monkeypatch.setattr(choice, "_measure", lambda *_: pytest.fail("measured again"))
     for _ in range(2):
         other_process()
-        assert explain_choice(2, 4, 80, head_dim=16, grad=True)[0] == name  # the same bucket
+        assert explain_choice(2, 4, 60, head_dim=16, grad=True)[0] == name  # the same bucket
 
 
-def test_lengths_that_fill_no_vector_are_another_kind(fresh):
-    explain_choice(2, 4, 64, head_dim=16)
-    explain_choice(2, 4, 60, head_dim=16)
-    explain_choice(2, 4, 63, head_dim=16)
-    whole = "cpu float32 bh8 q64 k64 d16 none small"
-    assert set(choices()) == {whole, f"{whole} rest"}
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_lengths_that_fill_no_vector_are_another_kind_in_half_width(fresh, dtype):
+    for length in (60, 63, 64):
+        explain_choice(2, 4, length, head_dim=16, dtype=dtype)
+    kinds = {key.endswith(" rest") for key in choices()}
+    assert kinds == ({True, False} if dtype == torch.bfloat16 else {False})
+    assert len(choices()) == len(kinds)
 
 
 def test_what_the_file_says_is_taken(fresh):

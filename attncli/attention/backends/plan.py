@@ -19,6 +19,8 @@ VECTOR_BYTES = 64
 """A vector of the widest processors (AVX-512)."""
 FILLED_UP = 512
 """Rows of more weights are left as they are: what the rest costs is lost in them."""
+FEW_QUERIES = 8
+"""For fewer it costs more to fill up the keys than it saves."""
 
 
 def budget(call: Call) -> int:
@@ -38,11 +40,13 @@ def band_width(call: Call, queries: int, keys: int) -> int:
 def has_rest(call: Call) -> bool:
     """Whether rows of weights end within a vector of the processor, which slows PyTorch's kernels down."""
     keys = call.sizes[3]
-    return call.q.device.type == "cpu" and keys <= FILLED_UP and keys % _lanes(call) != 0
+    return keys <= FILLED_UP and keys % _lanes(call) != 0
 
 
 def _lanes(call: Call) -> int:
-    return VECTOR_BYTES // call.q.element_size()
+    """Weights in a vector of the processor; 1 where a rest does no harm: float32, and a few queries."""
+    slow = call.q.device.type == "cpu" and call.q.element_size() == 2 and call.sizes[2] >= FEW_QUERIES
+    return VECTOR_BYTES // 2 if slow else 1
 
 
 @dataclass
@@ -77,7 +81,7 @@ class Plan:
             r, width = queries, keys
             if call.causal_only and queries >= 256:
                 r = queries // 4  # most of what causality rules out is then never computed
-        lanes = _lanes(call) if call.q.device.type == "cpu" else 1
+        lanes = _lanes(call)
         plan = Plan([], [], 0, lanes, lanes * 5 // 8 if call.with_grad else lanes // 4)
         width = plan.width(width)
         if r * width > limit:  # not even one head of all rows
