@@ -1,4 +1,4 @@
-"""Rows of weights that are filled up to whole vectors: exact in float64, and what is filled in is never seen."""
+"""Rows of weights that are filled up to whole vectors: exact in float64; what is filled in is never seen."""
 
 import pytest
 import torch
