@@ -111,9 +111,8 @@ def _trained(recipe: BenchDecodeRecipe, device: torch.device) -> _Subject:
     from attncli.commands.trained import load_task, open_run
     from attncli.tasks.translator import Translator
 
-    data, machine = recipe.data, recipe.train
-    place = [f"train.device={machine.device}", f"train.threads={machine.threads}"]
-    run, loaded = open_run("translate", data.run, place)
+    data = recipe.data
+    run, loaded = open_run("translate", data.run, [f"train.device={recipe.train.device}"])
     if run.info["command"] != "translate":
         raise RecipeError(f"data.run={data.run}: attn {run.info['command']} made it, not attn translate")
     task, _ = load_task(run, loaded, data=True)
