@@ -61,6 +61,9 @@ class EncoderRecipe(Recipe):
 class FinetuneClassifyTrain(FreshTrain, ClassifyTrain):
     """``train`` of fine-tuning to classify."""
 
+    epochs: float | None = Field(None, gt=0)  # type: ignore[assignment]
+    """Passes over the training part, where steps is 0; empty is 3, or up to 50 to make 200 updates."""
+
 
 class ClassifyRecipe(EncoderRecipe):
     """A recipe of ``attn finetune classify``."""
@@ -74,6 +77,11 @@ class ClassifyRecipe(EncoderRecipe):
 class TagTrain(FreshTrain, LabelTrain):
     """``train`` of tagging."""
 
+    epochs: float | None = Field(None, gt=0)  # type: ignore[assignment]
+    """Passes over the training part, where steps is 0; empty is 3, or up to 50 to make 200 updates."""
+    head_rate: float | None = Field(None, gt=0)  # type: ignore[assignment]
+    """The head learns at so many times the learning rate; empty is 10 for a random field on a pre-trained
+    encoder, else 1."""
     goal: Literal["auto", "f1", "accuracy", "loss"] = "auto"
     """Metric that says which checkpoint is better; auto: entity F1, accuracy without a scheme."""
 
@@ -91,7 +99,7 @@ class AnswerTrain(FreshTrain, LabelTrain):
     """``train`` of question answering."""
 
     epochs: float | None = Field(None, gt=0)  # type: ignore[assignment]
-    """Passes over the training part, where steps is 0; empty makes 1,000 updates in 2 to 20 passes."""
+    """Passes over the training part, where steps is 0; empty is 2, or up to 50 to make 1,000 updates."""
     goal: Literal["f1", "exact_match", "loss"] = "f1"
     """Metric that says which checkpoint is better."""
 

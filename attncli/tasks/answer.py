@@ -28,7 +28,7 @@ from attncli.data.questions import (
 from attncli.data.text_tokenizer import EncoderTokenizer
 from attncli.metrics.answers import best_threshold, score
 from attncli.models.text import SpanModel
-from attncli.recipe.finetune import AnswerRecipe, AnswerTrain
+from attncli.recipe.finetune import AnswerRecipe
 from attncli.tasks.encoders import Adapted, begin
 from attncli.tasks.label_losses import disagreement, doubled
 from attncli.tasks.labelled import LabelTask
@@ -37,9 +37,6 @@ from attncli.training.task import Batch, Goal, Shard
 
 _INPUTS = ("tokens", "segments", "keep")
 _THRESHOLD = "threshold.json"
-_UPDATES = 1000
-"""Of the weights, where neither epochs nor steps are given: few texts are to be seen more often (Mosbach et
-al. 2021, https://arxiv.org/abs/2006.04884; Zhang et al. 2021, https://arxiv.org/abs/2006.05987)."""
 
 
 class AnswerTask(Adapted, LabelTask):
@@ -48,6 +45,7 @@ class AnswerTask(Adapted, LabelTask):
     name = "answer"
     unit = "windows"
     model: SpanModel
+    updates, passes = 1000, 2.0
 
     def __init__(
         self, recipe: AnswerRecipe, tokenizer: EncoderTokenizer, sets: QuestionSets | None, model: SpanModel
@@ -93,13 +91,6 @@ class AnswerTask(Adapted, LabelTask):
     def _shape(self) -> dict[str, Any]:
         data = self.recipe.data
         return {"max_length": data.max_length, "stride": data.stride, "max_question": data.max_question}
-
-    def settle(self, settings: AnswerTrain) -> AnswerTrain:
-        """As of all labelled data; with as many epochs as few questions need, where none are given."""
-        if settings.epochs is None:
-            epochs = _UPDATES / self.steps_an_epoch(settings.batch)
-            settings = settings.model_copy(update={"epochs": min(20.0, max(2.0, epochs))})
-        return super().settle(settings)
 
     def steps_an_epoch(self, batch: int) -> int:
         """Updates of a pass over the windows of the training part."""

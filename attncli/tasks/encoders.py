@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ from attncli.training import RunFolder, load_weights
 from attncli.training.task import hidden_matrices
 
 _CONFIG = "model.json"
+_MOST_PASSES = 50.0
+_EVALUATIONS = 20
+"""At most, where few examples are gone over many times."""
 Model = SequenceModel | TokenModel | SpanModel
 
 
@@ -161,13 +165,29 @@ class Adapted:
 
     recipe: EncoderRecipe
     model: Model
+    updates = 200
+    """Of the weights, that few examples are gone over for where no epochs are given."""
+    passes = 3.0
+    """Epochs at least, where none are given."""
+
+    @property
+    def head_rate(self) -> float:
+        """Of the head as a multiple of the learning rate, where none is given."""
+        return 1.0
 
     def settle(self, settings: LabelTrain) -> LabelTrain:
-        """As of all labelled data, at a rate that suits the encoder where none is given.
+        """As of all labelled data, at a rate that suits the encoder and for as long as suits the data where
+        neither is given.
 
         Narrow encoders take larger steps: published are 5e-5 for BERT-base and up to 3e-4 for the small ones
-        (Turc et al. 2019, https://arxiv.org/abs/1908.08962).
+        (Turc et al. 2019, https://arxiv.org/abs/1908.08962). Few examples are to be seen more often (Mosbach
+        et al. 2021, https://arxiv.org/abs/2006.04884; Zhang et al. 2021, https://arxiv.org/abs/2006.05987).
         """
+        if settings.epochs is None and not settings.steps:
+            an_epoch = self.steps_an_epoch(settings.batch)  # type: ignore[attr-defined]
+            epochs = min(_MOST_PASSES, max(self.passes, self.updates / an_epoch))
+            every = settings.evaluate_every or math.ceil(max(1, epochs / _EVALUATIONS) * an_epoch)
+            settings = settings.model_copy(update={"epochs": epochs, "evaluate_every": every})
         if settings.learning_rate is None:
             rate = min(3e-4, 5e-5 * (768 / self.model.config.encoder.width) ** 1.5)
             settings = settings.model_copy(update={"learning_rate": rate})
@@ -179,7 +199,7 @@ class Adapted:
         return parameter_groups(
             self.model,
             layer_decay=settings.layer_decay,
-            head_rate=settings.head_rate,
+            head_rate=settings.head_rate or self.head_rate,
             hidden=hidden_matrices(self.model),
         )
 

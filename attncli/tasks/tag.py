@@ -96,6 +96,11 @@ class TagTask(Adapted, LabelTask):
 
     # Training
 
+    @property
+    def head_rate(self) -> float:
+        """A random field's scores start at nothing, and have far to go while the encoder is only adapted."""
+        return 10.0 if self.model.crf is not None and not self.fresh else 1.0
+
     def batches(self) -> EpochBatches:
         """The training stream: windows of sentences."""
         settings = self.recipe.train

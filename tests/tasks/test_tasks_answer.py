@@ -11,7 +11,7 @@ from attncli.tasks.answer import AnswerTask
     [
         (252, [], 1000),
         (5500, [], 11000),
-        (13, [], 260),
+        (13, [], 650),
         (252, ["train.epochs=3"], 756),
         (252, ["train.steps=9"], 9),
     ],
@@ -23,4 +23,5 @@ def test_few_questions_are_seen_more_often(monkeypatch, an_epoch, given, steps):
     monkeypatch.setattr(AnswerTask, "steps_an_epoch", lambda self, batch: an_epoch)
     settled = task.settle(recipe.train)
     assert settled.steps == steps
-    assert settled.evaluate_every == min(an_epoch, steps)
+    assert min(an_epoch, steps) <= settled.evaluate_every <= steps
+    assert steps / settled.evaluate_every <= 20
