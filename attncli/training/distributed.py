@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import json
 import os
@@ -43,6 +44,7 @@ class World:
         if not dist.is_initialized():
             gpus = torch.cuda.is_available() and dist.is_nccl_available()
             dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
+            atexit.register(_leave)  # threads of a group that is never ended can abort the process at its end
         return cls(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
 
     @property
@@ -114,11 +116,6 @@ class World:
             raise kind(*(Problem(*p) for p in told["problems"]), then=told.get("then"))
         return told["value"]
 
-    def leave(self) -> None:
-        """End the process group, at the end of the program."""
-        if dist.is_initialized():
-            dist.destroy_process_group()
-
     def _gather(self, value: Any) -> list[Any]:
         """One JSON value of each process, in all of them; no pickles travel."""
         mine = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
@@ -134,3 +131,8 @@ class World:
 
 class EvaluationStopped(Exception):
     """The user interrupted in the middle of an evaluation."""
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
