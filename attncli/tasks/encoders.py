@@ -183,7 +183,7 @@ class Adapted:
         (Turc et al. 2019, https://arxiv.org/abs/1908.08962). Few examples are to be seen more often (Mosbach
         et al. 2021, https://arxiv.org/abs/2006.04884; Zhang et al. 2021, https://arxiv.org/abs/2006.05987).
         """
-        if settings.epochs is None and not settings.steps:
+        if settings.epochs is None and not settings.steps and not self.fresh:  # type: ignore[attr-defined]
             an_epoch = self.steps_an_epoch(settings.batch)  # type: ignore[attr-defined]
             epochs = min(_MOST_PASSES, max(self.passes, self.updates / an_epoch))
             every = settings.evaluate_every or math.ceil(max(1, epochs / _EVALUATIONS) * an_epoch)
