@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import gc
+import importlib
 import itertools
 import json
 import os
@@ -42,9 +44,11 @@ class World:
                 Problem(f"WORLD_SIZE is set, but not {', '.join(absent)}", hint="start with torchrun")
             )
         if not dist.is_initialized():
+            # DDP imports it, and its functions would keep the group they find for ever: none yet
+            importlib.import_module("torch.distributed.nn")
             gpus = torch.cuda.is_available() and dist.is_nccl_available()
             dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
-            atexit.register(_leave)  # threads of a group that is never ended can abort the process at its end
+            atexit.register(_leave)
         return cls(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
 
     @property
@@ -134,5 +138,7 @@ class EvaluationStopped(Exception):
 
 
 def _leave() -> None:
+    """End the group and its threads, which could abort the process in the middle of its exit."""
+    gc.collect()  # a DDP that is no longer used holds the group
     if dist.is_initialized():
         dist.destroy_process_group()

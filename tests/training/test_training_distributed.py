@@ -138,10 +138,18 @@ def test_a_disk_that_is_full_for_the_first_process_stops_all(tmp_path):
 
 
 def test_under_torchrun(tmp_path):
-    program = (
-        "import sys, training_tasks; "
-        f"training_tasks.program({str(tmp_path / 'two')!r}, 'regression', {{'steps': 10}}, resume=False)"
-    )
+    """And no thread of the group outlives it: one that does can abort the process at its end."""
+    program = f"""
+import atexit, os, pathlib
+import training_tasks
+
+def threads():
+    names = [path.read_text() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
+    pathlib.Path({str(tmp_path)!r}, "threads-" + os.environ["RANK"]).write_text("".join(names))
+
+atexit.register(threads)  # before the group's own, so called after it
+training_tasks.program({str(tmp_path / "two")!r}, "regression", {{"steps": 10}}, resume=False)
+"""
     (tmp_path / "program.py").write_text(program)
     here = Path(__file__).parent
     environment = os.environ | {"PYTHONPATH": f"{here}:{here.parent.parent}", "OMP_NUM_THREADS": "1"}
@@ -150,6 +158,8 @@ def test_under_torchrun(tmp_path):
         [*command, str(tmp_path / "program.py")], env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
+    for rank in (0, 1):
+        assert "gloo" not in (tmp_path / f"threads-{rank}").read_text()
     close(train(tmp_path / "one", steps=10, accumulate=2)[2], RunFolder.open(tmp_path / "two"))
 
 
