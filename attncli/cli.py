@@ -76,7 +76,7 @@ Settings = Annotated[
 ]
 Data = Annotated[
     str | None,
-    typer.Option(metavar="DATA", help="The data; short for data.source, or data.path."),
+    typer.Option("--data", metavar="DATA", help="The data; short for data.source, or data.path."),
 ]
 _First = Annotated[
     str | None,
@@ -396,9 +396,9 @@ def segment(
 def evaluate(
     run: Run,
     split: Annotated[
-        str | None, typer.Option(metavar="SPLIT", help="Another part of the run's data.")
+        str | None, typer.Option("--split", metavar="SPLIT", help="Another part of the run's data.")
     ] = None,
-    data: Annotated[str | None, typer.Option(metavar="DATA", help="Other data.")] = None,
+    data: Annotated[str | None, typer.Option("--data", metavar="DATA", help="Other data.")] = None,
     require: Require = None,
     json: Json = False,
 ) -> None:
@@ -428,10 +428,13 @@ def inspect(
     out: Out = None,
     split: Annotated[
         str | None,
-        typer.Option(metavar="SPLIT", help="Measure what heads are worth on this part of the run's data."),
+        typer.Option(
+            "--split", metavar="SPLIT", help="Measure what heads are worth on this part of the run's data."
+        ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="DATA", help="Measure it on other data; default is the input.")
+        str | None,
+        typer.Option("--data", metavar="DATA", help="Measure it on other data; default is the input."),
     ] = None,
     context: Annotated[
         str | None,
@@ -566,7 +569,7 @@ def _recipes_copy(
 def _recipes_check(
     paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files, folders or names.")],
     command: Annotated[
-        str | None, typer.Option(metavar="COMMAND", help="The command that they are for.")
+        str | None, typer.Option("--command", metavar="COMMAND", help="The command that they are for.")
     ] = None,
     json: Json = False,
 ) -> None:

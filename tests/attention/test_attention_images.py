@@ -1,5 +1,7 @@
 """Attention of pictures against formulas written apart in float64; sizes, records, refusals."""
 
+import copy
+
 import images_formula
 import pytest
 import torch
@@ -85,23 +87,30 @@ def test_every_one_is_tested():
     assert all(name == kind.name for name, kind in IMAGES.items())
 
 
+def leaves(module, inputs):
+    return [x for x in inputs if isinstance(x, torch.Tensor) and x.requires_grad] + [*module.parameters()]
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_against_the_formula(case):
+@pytest.mark.parametrize("device", ["cpu", *["cuda"] * torch.cuda.is_available()])
+def test_against_the_formula(case, device):
     build, inputs = (make() for make in CASES[case])
     with torch.no_grad():
         for parameter in build.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
-    out = build(*inputs)
     want = getattr(images_formula, build.name)(build, *inputs)
+    there = [
+        x.detach().to(device).requires_grad_(x.requires_grad) if isinstance(x, torch.Tensor) else x
+        for x in inputs
+    ]
+    module = copy.deepcopy(build).to(device)
+    out = module(*there)
     assert out.shape == want.shape
-    assert (out - want).abs().max() < 1e-5
-    flow = torch.randn_like(out)
-    leaves = [x for x in inputs if isinstance(x, torch.Tensor) and x.requires_grad]
-    leaves = [*leaves, *build.parameters()]
-    for one, other in zip(
-        torch.autograd.grad(out, leaves, flow), torch.autograd.grad(want, leaves, flow.double()), strict=True
-    ):
-        assert (one - other).abs().max() < 1e-4 * other.abs().max().clamp(min=1)
+    assert (out.cpu() - want).abs().max() < 1e-5
+    flow = torch.randn_like(want)
+    got = torch.autograd.grad(out, leaves(module, there), flow.to(out))
+    for one, other in zip(got, torch.autograd.grad(want, leaves(build, inputs), flow), strict=True):
+        assert (one.cpu() - other).abs().max() < 1e-4 * other.abs().max().clamp(min=1)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,5 +1,7 @@
 """Every mechanism under every backend, against formulas written apart in float64."""
 
+import copy
+
 import pytest
 import torch
 from attention_formula import attention_of, weights_of
@@ -39,6 +41,7 @@ OPTIONS = {
     "convolution": {"kernel": 5},
 }
 B, H, D = 2, 4, 8
+DEVICES = ["cpu", *["cuda"] * torch.cuda.is_available()]
 EXACT = [(name, be) for name, kind in MECHANISMS.items() for be in kind.support.backends if be != "flex"]
 EVERY = EXACT + [(name, "auto") for name, kind in MECHANISMS.items() if not kind.support.backends]
 WITH_WEIGHTS = [name for name, kind in MECHANISMS.items() if kind.support.weights]
@@ -83,27 +86,30 @@ def masks(tq, tk):
         yield "documents", Documents(ids) & Causal(), same & (j <= i)
 
 
-def check(name, backend, tq, tk, kv_heads, small_chunks=False):
-    module = make(name, kv_heads=kv_heads)
+def check(name, backend, tq, tk, kv_heads, device="cpu"):
+    exact_module = make(name, kv_heads=kv_heads)
+    module = copy.deepcopy(exact_module).to(device)
     support = module.support
-    for label, mask, allowed in masks(tq, tk):
+    with torch.device(device):
+        cases = list(masks(tq, tk))
+    for label, mask, allowed in cases:
         if not support.causal and "causal" in label:
             continue
         if not support.pairs and label in ("dense", "band", "documents"):
             continue
-        q = torch.randn(B, H, tq, D, requires_grad=True)
-        k, v = (torch.randn(B, kv_heads, tk, D, requires_grad=True) for _ in range(2))
+        exact = [torch.randn(B, h, t, D, requires_grad=True) for h, t in ((H, tq), *[(kv_heads, tk)] * 2)]
+        q, k, v = (x.detach().to(device).requires_grad_() for x in exact)
         if refused(module, backend, q, k, mask):
             continue
-        leaves = [q, k, v, *module.parameters()]
         out = attend(q, k, v, mask, mechanism=module, backend=backend)
-        want = attention_of(name, module, q, k, v, allowed)
+        flow = torch.randn_like(out)
+        got = [x.cpu() for x in torch.autograd.grad(out, [q, k, v, *module.parameters()], flow)]
+        out, flow, allowed = out.cpu(), flow.cpu(), allowed.cpu()
+        want = attention_of(name, exact_module, *exact, allowed)
         size = want.abs().max().clamp(min=1) if name in DIVIDING else 1
         assert (out - want).abs().max() < 1e-5 * size, (label, "forward")
-        flow = torch.randn_like(out)
-        got = torch.autograd.grad(out, leaves, flow)
-        exact = torch.autograd.grad(want, leaves, flow.double())
-        for one, other in zip(got, exact, strict=True):
+        grads = torch.autograd.grad(want, [*exact, *exact_module.parameters()], flow.double())
+        for one, other in zip(got, grads, strict=True):
             size = other.abs().max().clamp(min=1) if name in DIVIDING else 1
             assert (one - other).abs().max() < 1e-4 * size, (label, "backward")
         nothing = ~allowed.any(-1)
@@ -115,21 +121,23 @@ def check(name, backend, tq, tk, kv_heads, small_chunks=False):
 
 @pytest.mark.parametrize(("name", "backend"), EVERY)
 @pytest.mark.parametrize(("tq", "tk", "kv_heads"), [(33, 33, 4), (5, 40, 2), (20, 9, 1)])
-def test_against_the_formula(name, backend, tq, tk, kv_heads):
+@pytest.mark.parametrize("device", DEVICES)
+def test_against_the_formula(name, backend, tq, tk, kv_heads, device):
     if tq > tk and not MECHANISMS[name].support.cross:
         tq = tk
     if not MECHANISMS[name].support.cache:
         tq = tk
-    check(name, backend, tq, tk, kv_heads)
+    check(name, backend, tq, tk, kv_heads, device)
 
 
 @pytest.mark.parametrize("name", [name for name, backend in EXACT if backend == "chunked"])
-def test_chunks_of_any_size_agree(name, monkeypatch):
+@pytest.mark.parametrize("device", DEVICES)
+def test_chunks_of_any_size_agree(name, device, monkeypatch):
     monkeypatch.setattr(plan, "CHUNK_BYTES", 512)  # a few rows of one head at a time
     monkeypatch.setattr(chunked, "KEPT_ELEMENTS", 0)  # and weights computed again in backward
     monkeypatch.setattr(plan, "DENSE_LIMIT", 0)  # and masks evaluated chunk by chunk
-    check(name, "chunked", 40, 40, 2)
-    check(name, "chunked", 13, 40, 4)
+    check(name, "chunked", 40, 40, 2, device)
+    check(name, "chunked", 13, 40, 4, device)
 
 
 @pytest.mark.parametrize("backend", ["chunked", "fused"])
@@ -160,6 +168,23 @@ def test_long_causal_and_band(backend):
             assert (one - other).abs().max() < 1e-4
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="on the CPU flex attention has no backward pass")
+def test_flex_and_its_gradient():
+    module = make("scaled_dot", width=16)
+    with torch.device("cuda"):
+        cases = list(masks(40, 40))
+    for label, mask, allowed in cases:
+        exact = [torch.randn(B, h, 40, 16, requires_grad=True) for h in (H, 2, 2)]
+        q, k, v = (x.detach().cuda().requires_grad_() for x in exact)
+        out = attend(q, k, v, mask, mechanism=module, backend="flex")
+        want = attention_of("scaled_dot", module, *exact, allowed.cpu())
+        assert (out.cpu() - want).abs().max() < 1e-2, label  # its products may be rounded to TF32
+        flow = torch.randn_like(out)
+        grads = torch.autograd.grad(want, exact, flow.cpu().double())
+        for one, other in zip(torch.autograd.grad(out, (q, k, v), flow), grads, strict=True):
+            assert (one.cpu() - other).abs().max() < 2e-2, label
+
+
 @pytest.mark.parametrize(
     ("name", "backend"), [(n, be) for n, be in EXACT if MECHANISMS[n].support.bias and be != "blocks"]
 )
@@ -180,16 +205,18 @@ def test_a_bias_and_its_gradient(name, backend):
 
 
 @pytest.mark.parametrize(("name", "backend"), EVERY)
-def test_half_width_stays_near(name, backend):
+@pytest.mark.parametrize("device", DEVICES)
+def test_half_width_stays_near(name, backend, device):
     """bfloat16: errors of the size of one rounding of scores and weights, and no worse than PyTorch's own."""
     module = make(name, width=16)
-    q, k, v = (torch.randn(B, H, 50, 16).bfloat16() for _ in range(3))
-    allowed = torch.ones(B, H, 50, 50, dtype=torch.bool)
+    exact = [torch.randn(B, H, 50, 16).bfloat16() for _ in range(3)]
+    want = attention_of(name, module, *exact, torch.ones(B, H, 50, 50, dtype=torch.bool))
+    module, (q, k, v) = module.to(device), (x.to(device) for x in exact)
     if refused(module, backend, q, k, None):
         backend = "auto"
     out = attend(q, k, v, mechanism=module, backend=backend)
     assert out.dtype == torch.bfloat16
-    error = (out - attention_of(name, module, q, k, v, allowed)).abs()
+    error = (out.cpu() - want).abs()
     if name in ("retention", "gla", "differential"):  # which divide by the size of a difference
         assert error.mean() < 2e-2
     elif name == "topk":  # a rounded score may change which keys rank fifth
@@ -215,9 +242,10 @@ def test_under_autocast(backend):
 
 @pytest.mark.parametrize("name", ["scaled_dot", "topk"])
 @pytest.mark.parametrize("backend", ["reference", "chunked"])
-def test_dropout_keeps_the_mean_and_its_own_gradient(name, backend, monkeypatch):
-    module = make(name)
-    q, k, v = (torch.randn(1, H, 24, D, dtype=torch.float64, requires_grad=True) for _ in range(3))
+@pytest.mark.parametrize("device", DEVICES)
+def test_dropout_keeps_the_mean_and_its_own_gradient(name, backend, device, monkeypatch):
+    module, kind = make(name).to(device), {"dtype": torch.float64, "device": device}
+    q, k, v = (torch.randn(1, H, 24, D, requires_grad=True, **kind) for _ in range(3))
     options = {"mechanism": module, "dropout": 0.3, "backend": backend}
     exact = attend(q, k, v, mechanism=module, backend="reference")
     assert torch.equal(attend(q, k, v, **options | {"backend": "reference"}), exact)  # not in training

@@ -6,8 +6,10 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
+from typer.models import OptionInfo
 
 import attncli
 
@@ -216,3 +218,16 @@ def test_completion_script():
     done = attn("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
     assert done.returncode == 0
     assert "_ATTN_COMPLETE=complete_bash" in done.stdout
+
+
+def test_options_have_one_name_under_every_typer():
+    """Typer 0.27 calls an option ``--DATA`` when its metavar is DATA and it is not named itself."""
+    from attncli import cli
+
+    for app in (cli.app, cli.runs_app, cli.recipes_app):
+        for command in app.registered_commands:
+            for name, hint in get_type_hints(command.callback, include_extras=True).items():
+                for info in getattr(hint, "__metadata__", ()):
+                    if isinstance(info, OptionInfo) and info.metavar and info.metavar.lower() == name:
+                        # under Annotated the name stands where the default would
+                        assert info.default == f"--{name}", command.callback.__name__
