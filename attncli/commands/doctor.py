@@ -73,7 +73,7 @@ def examine() -> dict[str, Any]:
         "device": _device(device) | {"precision": f"{arithmetic.precision}: {arithmetic.reason}"},
         "speed": rates,
         "storage": _storage(),
-        "libraries": {name: _version(name) for name in LIBRARIES},
+        "libraries": {name: _version(name) for name in LIBRARIES} | {"torch": torch.__version__},
         "missing": _missing(),
     }
 

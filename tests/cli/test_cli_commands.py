@@ -327,13 +327,13 @@ WORDS = [
 
 
 def _harmless(text):
-    """No zero byte, which no command line can hold, and no path to all of the machine's files."""
-    return "\0" not in text and not text.startswith(("/", "~", ".."))
+    """What a command line can hold, and no path to all of the machine's files."""
+    held = "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+    return held and not text.startswith(("/", "~", ".."))
 
 
 @settings(deadline=None, max_examples=50)
 @example(["recipes", "show"], ["~0"])
-@example(["runs", "list"], ["\ud800"])
 @given(
     st.sampled_from(
         [

