@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from attncli import console
 from attncli.commands import shared
-from attncli.errors import DataError, Problem, RecipeError
+from attncli.errors import DataError, DeviceError, Problem, RecipeError
 from attncli.recipe.loading import LoadedRecipe, load_recipe
 from attncli.recipe.schemas import kind_of
 from attncli.recipe.sections import Recipe
@@ -120,7 +120,8 @@ def open_run(
 def load_task(run: RunFolder, loaded: LoadedRecipe, *, data: bool) -> tuple[Any, torch.device]:
     """The task of ``run`` with its best weights, in eval mode; with its data only where ``data``.
 
-    How many threads training could have says nothing of this machine: PyTorch takes its own number.
+    What training ran on says nothing of this machine: PyTorch takes its own number of threads, and a GPU
+    that is not here is done without.
     """
     from attncli.layers.initialise import undrawn
     from attncli.ops.allocator import keep_freed_memory
@@ -132,7 +133,10 @@ def load_task(run: RunFolder, loaded: LoadedRecipe, *, data: bool) -> tuple[Any,
     with undrawn():
         task = (kind.build if data else kind.opened)(loaded.recipe, run.path)
     restore_weights(task.model, weights, f"{run.path}")
-    device = resolve_device(loaded.recipe.train.device)
+    try:
+        device = resolve_device(loaded.recipe.train.device)
+    except DeviceError:
+        device = resolve_device("auto")
     task.to(device)
     task.model.eval()
     return task, device

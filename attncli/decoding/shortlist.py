@@ -86,17 +86,17 @@ class Shortlist:
         More frequent words fill W up to a multiple of 32, as far as there are any.
         """
         chosen = self._always.clone()  # [V]
-        chosen[self.likely[source.unique()].long().flatten()] = True
+        chosen[self.likely[source.unique().cpu()].long().flatten()] = True
         missing = -int(chosen.sum()) % _MULTIPLE
         ranking = self.ranking.long()
         chosen[ranking[~chosen[ranking]][:missing]] = True
-        return chosen.nonzero()[:, 0]
+        return chosen.nonzero()[:, 0].to(source.device)
 
     def allowed(self, source: Tensor, words: Tensor) -> Tensor:
         """Which of the ``words`` [W] each sentence has on its own account: bool [B, W]."""
         own = self._always.expand(len(source), -1).clone()  # [B, V]
-        own.scatter_(1, self.likely[source].long().flatten(1), True)
-        return own[:, words]
+        own.scatter_(1, self.likely[source.cpu()].long().flatten(1), True)
+        return own[:, words.cpu()].to(words.device)
 
     def save(self, path: Path) -> None:
         """Write it as a safetensors file."""

@@ -57,7 +57,8 @@ def _gradient(
 
     handle = embedding.register_forward_hook(scale)
     try:
-        with torch.enable_grad():
+        # cuDNN's recurrent layers have no gradients in eval mode
+        with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
             value = score()
             (gradient,) = torch.autograd.grad(value, kept[1])
     finally:

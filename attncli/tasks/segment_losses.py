@@ -35,10 +35,10 @@ def mask_counts(
     and a class that at least one of its pixels has.
     """
     pixels = _histogram(masks)[:, :classes]  # [B, L]
-    weighted = pixels.sum() if weights is None else (pixels.double() * weights.double().cpu()).sum()
+    weighted = pixels if weights is None else pixels * weights.to(pixels.device, torch.float64)
     pairs = (pixels > 0).sum()
     return {
-        name: float(weighted if name in ("cross_entropy", "focal") else pairs)
+        name: float(weighted.sum() if name in ("cross_entropy", "focal") else pairs)
         for name in chosen_terms(section)
     }
 

@@ -41,7 +41,6 @@ OPTIONS = {
     "convolution": {"kernel": 5},
 }
 B, H, D = 2, 4, 8
-DEVICES = ["cpu", *["cuda"] * torch.cuda.is_available()]
 EXACT = [(name, be) for name, kind in MECHANISMS.items() for be in kind.support.backends if be != "flex"]
 EVERY = EXACT + [(name, "auto") for name, kind in MECHANISMS.items() if not kind.support.backends]
 WITH_WEIGHTS = [name for name, kind in MECHANISMS.items() if kind.support.weights]
@@ -107,11 +106,13 @@ def check(name, backend, tq, tk, kv_heads, device="cpu"):
         out, flow, allowed = out.cpu(), flow.cpu(), allowed.cpu()
         want = attention_of(name, exact_module, *exact, allowed)
         size = want.abs().max().clamp(min=1) if name in DIVIDING else 1
-        assert (out - want).abs().max() < 1e-5 * size, (label, "forward")
+        # a GPU's products are rounded otherwise: sums near zero that divide show it
+        most = 1e-4 if name in DIVIDING and device != "cpu" else 1e-5
+        assert (out - want).abs().max() < most * size, (label, "forward")
         grads = torch.autograd.grad(want, [*exact, *exact_module.parameters()], flow.double())
         for one, other in zip(got, grads, strict=True):
             size = other.abs().max().clamp(min=1) if name in DIVIDING else 1
-            assert (one - other).abs().max() < 1e-4 * size, (label, "backward")
+            assert (one - other).abs().max() < 10 * most * size, (label, "backward")
         nothing = ~allowed.any(-1)
         assert not out[nothing].any()
         # A query that sees nothing itself may have a say in other heads' scores, or in a landmark.
@@ -121,7 +122,6 @@ def check(name, backend, tq, tk, kv_heads, device="cpu"):
 
 @pytest.mark.parametrize(("name", "backend"), EVERY)
 @pytest.mark.parametrize(("tq", "tk", "kv_heads"), [(33, 33, 4), (5, 40, 2), (20, 9, 1)])
-@pytest.mark.parametrize("device", DEVICES)
 def test_against_the_formula(name, backend, tq, tk, kv_heads, device):
     if tq > tk and not MECHANISMS[name].support.cross:
         tq = tk
@@ -131,7 +131,6 @@ def test_against_the_formula(name, backend, tq, tk, kv_heads, device):
 
 
 @pytest.mark.parametrize("name", [name for name, backend in EXACT if backend == "chunked"])
-@pytest.mark.parametrize("device", DEVICES)
 def test_chunks_of_any_size_agree(name, device, monkeypatch):
     monkeypatch.setattr(plan, "CHUNK_BYTES", 512)  # a few rows of one head at a time
     monkeypatch.setattr(chunked, "KEPT_ELEMENTS", 0)  # and weights computed again in backward
@@ -205,7 +204,6 @@ def test_a_bias_and_its_gradient(name, backend):
 
 
 @pytest.mark.parametrize(("name", "backend"), EVERY)
-@pytest.mark.parametrize("device", DEVICES)
 def test_half_width_stays_near(name, backend, device):
     """bfloat16: errors of the size of one rounding of scores and weights, and no worse than PyTorch's own."""
     module = make(name, width=16)
@@ -242,7 +240,6 @@ def test_under_autocast(backend):
 
 @pytest.mark.parametrize("name", ["scaled_dot", "topk"])
 @pytest.mark.parametrize("backend", ["reference", "chunked"])
-@pytest.mark.parametrize("device", DEVICES)
 def test_dropout_keeps_the_mean_and_its_own_gradient(name, backend, device, monkeypatch):
     module, kind = make(name).to(device), {"dtype": torch.float64, "device": device}
     q, k, v = (torch.randn(1, H, 24, D, requires_grad=True, **kind) for _ in range(3))

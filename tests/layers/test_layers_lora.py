@@ -57,8 +57,8 @@ def test_attention_under_updates_equals_the_merged_one(kv_heads):
     own, cross = attention(x), attention(x, context)
     state = merged_state(attention)
     assert merge_low_rank(attention) == 2
-    torch.testing.assert_close(attention(x), own)
-    torch.testing.assert_close(attention(x, context), cross)
+    torch.testing.assert_close(attention(x), own, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(attention(x, context), cross, atol=1e-4, rtol=1e-4)
     assert state.keys() == plain.keys()
     for name, tensor in attention.state_dict().items():
         assert torch.equal(tensor, state[name])

@@ -64,7 +64,7 @@ def run(call: Call) -> Tensor:
         v = torch.cat([v, v.new_ones(*v.shape[:3], 1)], -1)  # the last column adds up the weights
     gated = call.mechanism.gated
     gate = expand_heads(call.mechanism.gates(call.k.to(wide)), heads) if gated else None  # [B, H, Tk, F]
-    decay = call.mechanism.decay(wide) if call.mechanism.decays and not gated else None  # [H]
+    decay = call.mechanism.decay(wide, q.device) if call.mechanism.decays and not gated else None  # [H]
     if gate is not None:
         causal = any(isinstance(rule, Causal) for rule in rules)
         out = (gates.causal if causal else gates.both_ways)(q, k, v, gate)
@@ -98,7 +98,7 @@ def step(mechanism: Kernel, q: Tensor, k: Tensor, v: Tensor, cache: KeyValueCach
     if gate is not None:
         state, kept = gates.state(k, new, gate), torch.exp(gate.sum(2)).unsqueeze(-1)
     elif mechanism.decays:
-        decay = mechanism.decay(wide).to(k.device)
+        decay = mechanism.decay(wide, k.device)
         state, kept = _state(k, new, decay), (decay**added).view(-1, 1, 1)
     else:
         state, kept = _state(k, new, None), 1.0

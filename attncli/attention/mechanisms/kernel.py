@@ -39,7 +39,7 @@ class Kernel(Mechanism):
         """Prepared queries and keys as features whose products are the weights, but for the decay."""
         return q, k
 
-    def decay(self, dtype: torch.dtype) -> Tensor:
+    def decay(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Factor on the weights for each place of distance, [H]."""
         raise NotImplementedError
 

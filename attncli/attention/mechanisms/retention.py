@@ -35,13 +35,13 @@ class Retention(Kernel):
         """As they are, with the scale."""
         return q, k, q.shape[-1] ** -0.5
 
-    def decay(self, dtype: torch.dtype) -> Tensor:
+    def decay(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """``1 - 2^(-5 - h)``, from the first head's 31/32 towards 1."""
-        return 1 - 2.0 ** -(5 + torch.arange(self.heads, dtype=dtype))
+        return 1 - 2.0 ** -(5 + torch.arange(self.heads, dtype=dtype, device=device))
 
     def normalise_placed(self, scores: Tensor, away: Tensor) -> Tensor:
         """Scores times the decay; masked ones are zero."""
-        rate = self.decay(scores.dtype).to(scores.device).log().view(-1, 1, 1)
+        rate = self.decay(scores.dtype, scores.device).log().view(-1, 1, 1)
         return scores.masked_fill(scores == -torch.inf, 0) * torch.exp(rate * away.abs().to(scores.dtype))
 
     def finish(self, out: Tensor, q: Tensor) -> Tensor:
