@@ -163,7 +163,8 @@ def pretend_gpu(patch):
     about = types.SimpleNamespace(name="Pretend", total_memory=2**34, major=9, minor=0)
     for name, answer in {
         "is_available": True, "is_initialized": False, "device_count": 1, "current_device": 0,
-        "set_device": None, "synchronize": None, "_lazy_init": None, "manual_seed": None,
+        "is_current_stream_capturing": False, "set_device": None, "synchronize": None, "_lazy_init": None,
+        "manual_seed": None,
         "is_bf16_supported": True, "get_device_properties": about, "get_device_name": "Pretend",
         "max_memory_allocated": 2**20, "memory_allocated": 0, "reset_peak_memory_stats": None,
         "mem_get_info": (2**33, 2**34),
