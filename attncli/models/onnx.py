@@ -21,6 +21,8 @@ from attncli.models.text import TextModel
 
 OPSET = 18
 _NEEDED = ("onnx", "onnxscript")
+_TORCH = [2, 10]
+"""Before it, `torch.export` took sizes that may vary for fixed ones."""
 
 
 class _Exported(nn.Module):
@@ -45,7 +47,7 @@ def export_onnx(model: TextModel, path: Path) -> list[str]:
     ``end_logits`` [B, T]. Low-rank updates are merged into the weights. The model itself is unchanged.
 
     Raises:
-        RecipeError: a package is not installed, or the model has a CRF.
+        RecipeError: a package is not installed or too old, or the model has a CRF.
     """
     _want_packages()
     if model.config.crf:
@@ -90,7 +92,7 @@ def export_image_onnx(model: nn.Module, path: Path, frames: int = 0) -> None:
     is unchanged.
 
     Raises:
-        RecipeError: a package is not installed, or the attention has no form in ONNX.
+        RecipeError: a package is not installed or too old, or the attention has no form in ONNX.
     """
     config = model.config
     time = (frames,) if frames else ()
@@ -129,10 +131,15 @@ def export_logits(model: nn.Module, images: Tensor, name: str, path: Path) -> No
 
 
 def _want_packages() -> None:
+    if [int(part) for part in torch.__version__.split(".")[:2]] < _TORCH:
+        raise RecipeError(
+            f"ONNX export needs PyTorch {'.'.join(map(str, _TORCH))} or newer; here it is {torch.__version__}",
+            then="pip install -U 'attncli[onnx]'",
+        )
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         raise RecipeError(
             f"ONNX export needs {' and '.join(missing)}, not installed here",
-            then="pip install onnx onnxscript onnxruntime",
+            then="pip install 'attncli[onnx]'",
         )
 
 

@@ -71,4 +71,10 @@ def test_a_missing_package_is_named_with_its_installation(tmp_path, monkeypatch)
     monkeypatch.setattr(onnx_export, "find_spec", lambda name: None)
     with pytest.raises(RecipeError, match="needs onnx and onnxscript") as caught:
         export_onnx(toy(), tmp_path / "model.onnx")
-    assert caught.value.then.startswith("pip install onnx")
+    assert caught.value.then == "pip install 'attncli[onnx]'"
+
+
+def test_a_pytorch_that_is_too_old_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
+    with pytest.raises(RecipeError, match=r"PyTorch 2\.10 or newer; here it is 2\.9\.1"):
+        export_onnx(toy(), tmp_path / "model.onnx")
