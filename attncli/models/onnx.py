@@ -21,7 +21,7 @@ from attncli.models.text import TextModel
 
 OPSET = 18
 _NEEDED = ("onnx", "onnxscript")
-_TORCH = [2, 10]
+_TORCH = (2, 10)
 """Before it, `torch.export` took sizes that may vary for fixed ones."""
 
 
@@ -131,9 +131,9 @@ def export_logits(model: nn.Module, images: Tensor, name: str, path: Path) -> No
 
 
 def _want_packages() -> None:
-    if [int(part) for part in torch.__version__.split(".")[:2]] < _TORCH:
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < _TORCH:
         raise RecipeError(
-            f"ONNX export needs PyTorch {'.'.join(map(str, _TORCH))} or newer; here it is {torch.__version__}",
+            f"ONNX export needs PyTorch {_TORCH[0]}.{_TORCH[1]} or newer; here it is {torch.__version__}",
             then="pip install -U 'attncli[onnx]'",
         )
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
