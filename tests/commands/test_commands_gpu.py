@@ -93,14 +93,27 @@ def test_every_mechanism_trains(attn, data, name):
 
 
 @pytest.mark.usefixtures("gpu")
-def test_a_run_of_a_gpu_is_used_without_one(attn, data, tmp_path, monkeypatch):
-    train, kind, inputs = CASES["texts"]
-    assert attn(*train, "train.device=cuda", "--data", data / kind, "--out", "run").code == 0
+@pytest.mark.parametrize("case", ["texts", "transformer"])
+def test_runs_move_between_machines(attn, data, tmp_path, monkeypatch, case):
+    """Begun on a CPU, continued on a GPU, and on a CPU again, which applies it at last."""
+    train, kind, inputs = CASES[case]
+    monkeypatch.chdir(data)
+    run = tmp_path / "run"
+    for command in (
+        [*train, "--data", kind, "--out", run, "train.device=cpu"],
+        ["resume", run, "train.steps=3", "train.device=cuda"],
+    ):
+        ran = attn(*command)
+        assert ran.code == 0, ran.err
+    assert "device: cuda:0" in ran.err
     monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    ran = attn("classify", "run", *inputs)
-    assert ran.code == 0, ran.err
+    ran = attn("resume", run, "train.steps=4")
+    assert ran.code == 5
+    assert "train.device=cpu" in ran.err
+    for command in ([train[0], run, *inputs], ["resume", run, "train.steps=4", "train.device=cpu"]):
+        ran = attn(*command)
+        assert ran.code == 0, ran.err
 
 
 @pytest.mark.usefixtures("gpu")
