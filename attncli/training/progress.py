@@ -20,22 +20,25 @@ class Progress:
     last: dict[str, Any] | None = None
     """step and metrics of the last evaluation."""
     waited: int = 0
-    """Evaluations since the best."""
+    """Evaluations since the last that was better than all before it."""
     pending: bool = False
     """Whether the evaluation of this step is still to be done."""
     units: float = 0.0
     seconds: float = 0.0
 
     def note_evaluation(self, goal: Goal, metrics: dict[str, float]) -> bool:
-        """Take in an evaluation of this step; whether it is the best so far."""
+        """Take in an evaluation of this step; whether it is the best so far.
+
+        Of equal ones the later is: its learning rate was lower.
+        """
         self.pending = False
         self.last = {"step": self.step, "metrics": metrics}
-        value = metrics[goal.metric]
-        if goal.better(value, self.best["value"] if self.best else None):
+        value, before = metrics[goal.metric], self.best["value"] if self.best else None
+        better = goal.better(value, before)
+        self.waited = 0 if better else self.waited + 1
+        if better or value == before:
             self.best = {"step": self.step, "metric": goal.metric, "value": value, "metrics": metrics}
-            self.waited = 0
             return True
-        self.waited += 1
         return False
 
 

@@ -205,6 +205,12 @@ def test_an_early_stopped_run_goes_on_with_more_patience(tmp_path):
     assert (more.steps, more.best_step, more.stopped_early) == (12, 10, False)
 
 
+def test_of_equal_evaluations_the_later_is_the_best_and_patience_ends(tmp_path):
+    task = scripted(0.5, 0.4, 0.4, 0.4, 0.4, 0.4)
+    result, _, _ = train(tmp_path / "run", task=task, steps=12, evaluate_every=2, patience=3)
+    assert (result.steps, result.best_step, result.stopped_early) == (10, 10, True)
+
+
 def test_a_metric_that_is_no_number_is_never_the_best(tmp_path):
     nan = float("nan")
     result, _, run = train(tmp_path / "run", task=scripted(nan, 0.5, nan), steps=6, evaluate_every=2)
