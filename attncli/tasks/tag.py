@@ -24,6 +24,7 @@ from attncli.data.tagged import (
     untagged,
 )
 from attncli.data.text_tokenizer import EncoderTokenizer
+from attncli.layers.crf import CRF
 from attncli.metrics.schemes import spans
 from attncli.metrics.tagging import score
 from attncli.models.text import TokenModel
@@ -65,6 +66,12 @@ class TagTask(Adapted, LabelTask):
         best = "accuracy" if labels.scheme == "none" else "f1"
         self.goal = Goal(best if chosen == "auto" else chosen, higher=chosen != "loss")
         self.measured: WordSet | None = None
+        learnt = model.crf is not None
+        self.decoder = model.crf if learnt else CRF(len(labels.names)).requires_grad_(False)
+        """Without learnt scores of neighbouring tags, it holds the scheme's rules alone."""
+        if labels.scheme != "none":
+            start, end, step = (torch.from_numpy(matrix) for matrix in labels.allowed())
+            self.decoder.constrain(step, start, end)
 
     @classmethod
     def build(cls, recipe: TagRecipe, run: Path | None = None) -> TagTask:
@@ -77,7 +84,6 @@ class TagTask(Adapted, LabelTask):
             labels = None if run is None else TagLabels.load(run)
             sets = prepare_tagged(recipe.data, start.tokenizer or recipe.tokenizer, watch, labels)
         model = start.model(recipe, "token", len(sets.labels.names), sets.tokenizer)
-        constrain(model, sets.labels)
         return cls(recipe, sets.tokenizer, sets.labels, sets, model)
 
     @classmethod
@@ -85,7 +91,6 @@ class TagTask(Adapted, LabelTask):
         """The task of a finished run, to be applied: without its data."""
         start, labels = begin(recipe, run), TagLabels.load(run)
         model = start.stored(recipe.model)
-        constrain(model, labels)
         return cls(recipe, start.tokenizer, labels, None, model)
 
     def save(self, run: Path) -> None:
@@ -93,6 +98,11 @@ class TagTask(Adapted, LabelTask):
         self.labels.save(run)
         self.tokenizer.save(run)
         self.save_model(run)
+
+    def to(self, device: torch.device) -> None:
+        """Move the model, and the rules of its tags."""
+        super().to(device)
+        self.decoder.to(device)
 
     # Training
 
@@ -164,13 +174,9 @@ class TagTask(Adapted, LabelTask):
     # Evaluation
 
     def predict(self, batch: Batch) -> list[list[int]]:
-        """A label for each scored word of each window."""
+        """A label for each scored word of each window: the likeliest together that the scheme allows."""
         inputs = {name: batch[name] for name in _INPUTS if name in batch}
-        logits = self.model(**inputs).float()
-        if self.model.crf is None:
-            best = logits.argmax(-1)
-        else:
-            best, _ = self.model.crf.decode(logits, batch["words_keep"])
+        best, _ = self.decoder.decode(self.model(**inputs), batch["words_keep"])
         return [row[keep].tolist() for row, keep in zip(best, batch["words_keep"], strict=True)]
 
     def tag(self, examples: WordSet, shard: Shard | None = None, what: str | None = None) -> list[list[str]]:
@@ -254,13 +260,6 @@ class TagTask(Adapted, LabelTask):
         words = next((words for words in self.sets.validation.sentences if words), ["A", "text"])
         text = shlex.quote(" ".join(words[:12]))
         return [f"attn classify {run} {text}", f"attn inspect {run} {text}", f"attn evaluate {run}"]
-
-
-def constrain(model: TokenModel, labels: TagLabels) -> None:
-    """Let the random field know which tags may follow each other, where the tags have a scheme."""
-    if model.crf is not None and labels.scheme != "none":
-        start, end, step = (torch.from_numpy(matrix) for matrix in labels.allowed())
-        model.crf.constrain(step, start, end)
 
 
 def _scored(batch: Batch) -> Tensor:
