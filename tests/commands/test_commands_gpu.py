@@ -27,7 +27,8 @@ CASES = {
     "texts": (
         ["finetune", "classify", *TINY, *BRIEF, "train.class_weights=balanced"], "texts", ["a good film"],
     ),
-    "tags": (["finetune", "ner", *TINY, *BRIEF, "model.crf=true"], "tags", ["in Kent"]),
+    "tags": (["finetune", "ner", *TINY, *BRIEF], "tags", ["in Kent"]),
+    "crf": (["finetune", "ner", *TINY, *BRIEF, "model.crf=true"], "tags", ["in Kent"]),
     "questions": (
         ["finetune", "qa", *TINY, *BRIEF, "data.max_question=8", "data.stride=8"], "questions",
         ["Where ?", "--context", "Tom moved to Oslo ."],
