@@ -7,6 +7,7 @@ GPU's rules about devices, and none of its rounding, streams or speed.
 from __future__ import annotations
 
 import contextlib
+import time
 import types
 
 import torch
@@ -68,6 +69,22 @@ class _Generator(torch.Generator):
 
     def __new__(cls, device=None):
         return super().__new__(cls)
+
+
+class _Event:
+    """A point in time: there is no queue."""
+
+    def __init__(self, **_) -> None:
+        self.at = 0.0
+
+    def record(self) -> None:
+        self.at = time.perf_counter()
+
+    def synchronize(self) -> None:
+        pass
+
+    def elapsed_time(self, later: _Event) -> float:
+        return 1e3 * (later.at - self.at)
 
 
 class _Functions(TorchFunctionMode):
@@ -173,6 +190,7 @@ def pretend_gpu(patch):
     patch.setattr(torch.cuda, "get_rng_state", lambda *_: torch.get_rng_state())
     patch.setattr(torch.cuda, "set_rng_state", lambda state, *_: torch.set_rng_state(state))
     patch.setattr(torch, "Generator", _Generator)
+    patch.setattr(torch.cuda, "Event", _Event)
     patch.setattr(Tensor, "pin_memory", lambda self, *_: self)
     # modules move by swapping: as a GPU does, a parameter stays the same object
     patch.setattr(torch.__future__, "get_swap_module_params_on_conversion", lambda: True)

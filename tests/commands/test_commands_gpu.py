@@ -15,6 +15,7 @@ from test_commands_translate import TINY as NARROW
 from test_commands_translate import write_pairs
 
 from attncli.attention import MECHANISMS
+from attncli.bench import rates
 
 BRIEF = ["train.steps=2", "train.batch=4", "train.log_every=1"]
 SCENES = ["model.width=8", "model.levels=3", "model.widest=16", "image.size=[32,32]"]
@@ -91,6 +92,16 @@ def test_every_mechanism_trains(attn, data, name):
     arguments = [*QUICK, "train.device=cuda", f"model.attention.mechanism={name}", *more]
     ran = attn("pretrain", recipe, "--data", data / "text", *arguments, "--out", "run")
     assert ran.code == 0, ran.err
+
+
+@pytest.mark.usefixtures("gpu")
+def test_mechanisms_are_timed(attn, monkeypatch):
+    monkeypatch.setitem(rates._SIZES, "cuda", (64, 128))  # in no time where the GPU is pretended
+    brief = ["data.mechanisms=[linear,lsh]", "data.lengths=[32]", "data.tokens=32", "data.layouts=[latent]"]
+    brief += ["model.attention.heads=2", "model.head_width=8", "evaluate.rounds=1", "evaluate.warmup=0"]
+    ran = attn("bench", "attention", *brief, "train.device=cuda", "evaluate.peers=false", "--json")
+    assert ran.code == 0, ran.err
+    assert {row["case"] for row in ran.json["rows"]} > {"attn linear", "attn lsh", "layer latent"}
 
 
 @pytest.mark.usefixtures("gpu")
