@@ -66,9 +66,8 @@ class TagTask(Adapted, LabelTask):
         best = "accuracy" if labels.scheme == "none" else "f1"
         self.goal = Goal(best if chosen == "auto" else chosen, higher=chosen != "loss")
         self.measured: WordSet | None = None
-        learnt = model.crf is not None
-        self.decoder = model.crf if learnt else CRF(len(labels.names)).requires_grad_(False)
-        """Without learnt scores of neighbouring tags, it holds the scheme's rules alone."""
+        self.decoder = model.crf or CRF(len(labels.names)).requires_grad_(False)
+        """Without learnt scores of neighbouring tags, the scheme's rules alone."""
         if labels.scheme != "none":
             start, end, step = (torch.from_numpy(matrix) for matrix in labels.allowed())
             self.decoder.constrain(step, start, end)
