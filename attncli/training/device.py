@@ -107,8 +107,9 @@ def choose_arithmetic(
                     hint="train.precision=float32",
                 )
             )
-        use = able if precision == "auto" else precision == "bf16"
-        return Arithmetic("bf16" if use else "float32", reason=f"bfloat16 units: {'yes' if able else 'no'}")
+        if precision != "auto":
+            return Arithmetic(precision, reason="set in the recipe")
+        return Arithmetic("bf16" if able else "float32", reason=f"bfloat16 units: {'yes' if able else 'no'}")
     matmul = _cpu_matmul()
     if precision != "auto":
         return Arithmetic(precision, matmul, "set in the recipe")

@@ -115,3 +115,11 @@ print(memory_in_use(torch.device("cpu")) - before)
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert 200 * 2**20 < int(run.stdout) < 400 * 2**20
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_gpu_s_arithmetic_comes_with_its_reason():
+    there = torch.device("cuda", 0)
+    assert choose_arithmetic("float32", there).reason == "set in the recipe"
+    found = choose_arithmetic("auto", there)
+    assert found.reason == f"bfloat16 units: {'yes' if found.precision == 'bf16' else 'no'}"
