@@ -62,9 +62,8 @@ class LowRankLinear(nn.Linear):
     @torch.no_grad()
     def merged(self) -> nn.Linear:
         """A plain linear layer with the update in its weight."""
-        linear = nn.Linear(
-            self.in_features, self.out_features, bias=self.bias is not None, device=self.weight.device
-        )
+        kind = {"device": self.weight.device, "dtype": self.weight.dtype}
+        linear = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None, **kind)
         linear.weight.copy_(self.weight + self.update())
         if self.bias is not None:
             linear.bias.copy_(self.bias)

@@ -136,13 +136,16 @@ def test_across_two_sequences_with_a_cache_of_the_context():
 )  # fmt: skip
 @settings(max_examples=150, deadline=None)
 def test_cache_changes_nothing(mechanism, position, steps, kv_heads, width, explicit, seed):
-    """Token by token, or in any pieces, equals all at once, under every mechanism and position."""
+    """Token by token, or in any pieces, equals all at once, under every mechanism and position.
+
+    In float64: retention's norm divides by the size of what may be near zero.
+    """
     if position in NEEDED and not getattr(MECHANISMS[mechanism].support, NEEDED[position]):
         position = None
     torch.manual_seed(seed)
-    made = layer(mechanism, position, kv_heads, width)
+    made = layer(mechanism, position, kv_heads, width).double()
     total = sum(steps)
-    x = torch.randn(2, total, C)
+    x = torch.randn(2, total, C, dtype=torch.float64)
     places = torch.stack((torch.arange(total), torch.arange(total).sub(1).clamp(min=0))) if explicit else None
     keep = torch.ones(2, total, dtype=torch.bool)
     keep[1, 0] = total == 1 or not explicit
@@ -155,7 +158,7 @@ def test_cache_changes_nothing(mechanism, position, steps, kv_heads, width, expl
             at = places[:, start:end] if explicit else None
             parts.append(made(x[:, start:end], mask=now, cache=cache, positions=at))
             start = end
-    assert torch.allclose(torch.cat(parts, 1), whole, atol=3e-5)
+    assert torch.allclose(torch.cat(parts, 1), whole, atol=1e-8)
 
 
 def test_the_cache_holds_the_latent_and_the_shared_key_alone():

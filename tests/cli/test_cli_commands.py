@@ -327,13 +327,17 @@ WORDS = [
 
 
 def _harmless(text):
-    """What a command line can hold, and no path to all of the machine's files."""
-    held = "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+    """What a command line can hold, any bytes but zero, and no path to all of the machine's files."""
+    try:
+        held = b"\0" not in text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
     return held and not text.startswith(("/", "~", ".."))
 
 
 @settings(deadline=None, max_examples=50)
 @example(["recipes", "show"], ["~0"])
+@example(["runs", "list"], ["\udcff"])
 @given(
     st.sampled_from(
         [

@@ -14,11 +14,11 @@ from attncli.reports.video_page import video_page
 from attncli.reports.video_rollout import token_shares
 
 
-def shares_of(*settings, keep=None):
+def shares_of(*settings, keep=None, seed=0):
     """Shares by rollout of a small model on a random clip, and the model's configuration."""
     small = ["model.width=24", "model.layers=2", "model.temporal_layers=1", "model.attention.heads=2"]
     recipe = load_recipe("classify", "video", [*small, "clip.frames=4", *settings]).recipe
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = resolve_video(recipe, labels=3, channels=1, image=(16, 24))
     model = VideoModel(config).double().eval()
     with torch.no_grad():
@@ -59,7 +59,8 @@ def test_scales_share_what_fusion_gives_them():
     found, config = shares_of("clip.stride=[1,2]", "model.fusion=attention")
     assert found.shape == (2, *config.encoder.grid)
     assert found.sum() == pytest.approx(1)
-    assert abs(found[0].sum() - 0.5) > 1e-5
+    models = [shares_of("clip.stride=[1,2]", "model.fusion=attention", seed=seed)[0] for seed in range(4)]
+    assert max(abs(one[0].sum() - 0.5) for one in models) > 1e-2
     even, _ = shares_of("clip.stride=[1,2]", "model.fusion=mean")
     assert even.sum((1, 2, 3)) == pytest.approx([0.5, 0.5])
 
